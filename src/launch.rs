@@ -1,0 +1,348 @@
+//! A launch: one kernel call of a plan, in terms that both executors understand and neither owns.
+//!
+//! The plan lowers a tape to launches; the CPU executor interprets them, the kernels on the GPU are chosen for them.
+//! Everything elementwise is a chain of [`Stage`]s. A chain alone is a [`Kernel::Map`]; behind another kernel it is
+//! that kernel's epilogue, applied to each element before it is stored.
+
+use crate::shape::{DType, Shape, Stretch};
+use crate::tape::{Binary, Distribution, Pool, Purpose, Reduction, Unary};
+
+/// Most stages a launch may carry.
+pub const MAX_STAGES: usize = 12;
+/// Most tensors the stages of a launch may read (besides the launch's own inputs and its output): with them no
+/// launch binds more than the 8 storage buffers WebGPU promises.
+pub const MAX_OPERANDS: usize = 4;
+
+/// A buffer of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// Temporary memory, shared between values that never live at once.
+    Slot(usize),
+    /// A tensor of the store, by its position in the plan's list of tensors.
+    Tensor(usize),
+}
+
+/// One elementwise step on the running value `v`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Stage {
+    /// `v = f(v)`.
+    Unary(Unary),
+    /// `v = f(v, operand)`, or `f(operand, v)` when swapped.
+    Binary {
+        /// The function.
+        op: Binary,
+        /// Whether the operand is the first argument.
+        swapped: bool,
+        /// The other argument.
+        operand: Operand,
+    },
+}
+
+/// The tensor a stage reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operand {
+    /// Element `stretch.index(i)` of a buffer that is not the launch's output.
+    Buffer {
+        /// The buffer.
+        place: Place,
+        /// How it is indexed.
+        stretch: Stretch,
+    },
+    /// What the output buffer held at the same element before the launch: an update in place.
+    Previous,
+}
+
+/// Extents of a convolution `[N,H,W,C] * [R,S,C/groups,K] -> [N,P,Q,K]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub struct ConvShape {
+    pub n: usize,
+    pub h: usize,
+    pub w: usize,
+    pub c: usize,
+    pub r: usize,
+    pub s: usize,
+    pub p: usize,
+    pub q: usize,
+    pub k: usize,
+    pub stride: [usize; 2],
+    pub padding: [usize; 2],
+    pub dilation: [usize; 2],
+    pub groups: usize,
+}
+
+impl ConvShape {
+    /// Floating-point operations of the forward pass, as of either gradient: two a multiply-add, padding included.
+    pub fn flops(&self) -> u64 {
+        2 * (self.n * self.p * self.q * self.k * self.r * self.s * (self.c / self.groups)) as u64
+    }
+}
+
+/// Extents of a pooling `[N,H,W,C] -> [N,P,Q,C]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub struct PoolShape {
+    pub n: usize,
+    pub h: usize,
+    pub w: usize,
+    pub c: usize,
+    pub p: usize,
+    pub q: usize,
+    pub window: Pool,
+}
+
+/// What a launch computes before its stages; its inputs in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kernel {
+    /// `(x)`: element `start.index(i)` of x; the stages do the rest.
+    Map {
+        /// How x is indexed.
+        start: Stretch,
+    },
+    /// `()`: the same float everywhere.
+    Fill {
+        /// The float.
+        value: f64,
+    },
+    /// `(x)`: x seen as `[outer, extent, inner]`, folded over `extent` to `[outer, inner]`. `before` are applied to
+    /// each element of x (indexed by its place in x) before it is folded.
+    Reduce {
+        /// How.
+        kind: Reduction,
+        /// Elements before the folded axes.
+        outer: usize,
+        /// Elements folded into one.
+        extent: usize,
+        /// Elements after the folded axes.
+        inner: usize,
+        /// Unary stages on the way in.
+        before: Vec<Unary>,
+    },
+    /// `(x)` -> u32: index of the largest of each row.
+    ArgMax {
+        /// Rows.
+        rows: usize,
+        /// Columns.
+        columns: usize,
+    },
+    /// `(x)`: element `o` (an index vector of the output shape) is x at `offset + o . strides` when
+    /// `lo <= o < hi` on every axis, else 0: transposition, slicing, padding, broadcast.
+    Copy {
+        /// Offset into x of the element o = 0 (may be negative with padding).
+        offset: isize,
+        /// Stride in x per output axis.
+        strides: Vec<usize>,
+        /// First index inside x per output axis.
+        lo: Vec<usize>,
+        /// First index behind x per output axis.
+        hi: Vec<usize>,
+    },
+    /// `(x, ...)`: `[outer, columns_i]` joined to `[outer, sum of columns]`. No stages.
+    Concat {
+        /// Rows.
+        outer: usize,
+        /// Columns of each input.
+        columns: Vec<usize>,
+    },
+    /// `(a, b)` -> `[m, n]`; `a` is `[k, m]` when `ta`, `b` is `[n, k]` when `tb`.
+    MatMul {
+        /// Rows of the result.
+        m: usize,
+        /// Columns of the result.
+        n: usize,
+        /// Extent summed over.
+        k: usize,
+        /// a is transposed.
+        ta: bool,
+        /// b is transposed.
+        tb: bool,
+    },
+    /// `(x, w)` -> `[N,P,Q,K]`.
+    Conv2d(ConvShape),
+    /// `(dy, w)` -> `[N,H,W,C]`.
+    Conv2dInputGrad(ConvShape),
+    /// `(x, dy)` -> `[R,S,C/groups,K]`.
+    Conv2dWeightGrad(ConvShape),
+    /// `(x)` -> u32 `[N,P,Q,C]`. No stages.
+    MaxPoolIndex(PoolShape),
+    /// `(x, index)` -> `[N,P,Q,C]`.
+    PoolGather(PoolShape),
+    /// `(dy, index)` -> `[N,H,W,C]`.
+    PoolScatter(PoolShape),
+    /// `(x)` -> `[N,P,Q,C]`.
+    AvgPool(PoolShape),
+    /// `(dy)` -> `[N,H,W,C]`.
+    AvgPoolGrad(PoolShape),
+    /// `(x)`: softmax of each row, or its logarithm.
+    Softmax {
+        /// Rows.
+        rows: usize,
+        /// Columns.
+        columns: usize,
+        /// Give the logarithm.
+        log: bool,
+    },
+    /// `(logits, labels)` -> `[rows]`.
+    CrossEntropy {
+        /// Examples.
+        rows: usize,
+        /// Classes.
+        columns: usize,
+    },
+    /// `(logits, labels, g[rows])` -> `[rows, columns]`: `(softmax(logits) - onehot(labels)) * g`.
+    CrossEntropyGrad {
+        /// Examples.
+        rows: usize,
+        /// Classes.
+        columns: usize,
+    },
+    /// `(logits, labels)` -> `[rows]`: 1 where the label's logit is the first largest.
+    Correct {
+        /// Examples.
+        rows: usize,
+        /// Classes.
+        columns: usize,
+    },
+    /// `(labels)` -> `[rows, columns]`.
+    OneHot {
+        /// Examples.
+        rows: usize,
+        /// Classes.
+        columns: usize,
+    },
+    /// `(table, index)` -> `[rows, row]`; `from` is the table's type: u8 is divided by 255, u32 stays u32 (then no
+    /// stages). An index past the table reads its last row.
+    GatherRows {
+        /// Rows gathered.
+        rows: usize,
+        /// Elements of a row.
+        row: usize,
+        /// Rows of the table.
+        table: usize,
+        /// Type of the table.
+        from: DType,
+    },
+    /// `(key, counter, example)` -> `[rows, row]`: see `cpu/philox.rs` for the exact bits.
+    Random {
+        /// What is drawn.
+        distribution: Distribution,
+        /// The stream.
+        purpose: Purpose,
+        /// Examples.
+        rows: usize,
+        /// Elements an example.
+        row: usize,
+    },
+}
+
+impl Kernel {
+    /// The kernel's name, as launch lists print it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kernel::Map { .. } => "map",
+            Kernel::Fill { .. } => "fill",
+            Kernel::Reduce { kind: Reduction::Sum, .. } => "sum",
+            Kernel::Reduce { kind: Reduction::Max, .. } => "amax",
+            Kernel::ArgMax { .. } => "argmax",
+            Kernel::Copy { .. } => "copy",
+            Kernel::Concat { .. } => "concat",
+            Kernel::MatMul { .. } => "matmul",
+            Kernel::Conv2d(_) => "conv2d.forward",
+            Kernel::Conv2dInputGrad(_) => "conv2d.input_grad",
+            Kernel::Conv2dWeightGrad(_) => "conv2d.weight_grad",
+            Kernel::MaxPoolIndex(_) => "max_pool.index",
+            Kernel::PoolGather(_) => "max_pool.gather",
+            Kernel::PoolScatter(_) => "max_pool.scatter",
+            Kernel::AvgPool(_) => "avg_pool.forward",
+            Kernel::AvgPoolGrad(_) => "avg_pool.input_grad",
+            Kernel::Softmax { log: false, .. } => "softmax",
+            Kernel::Softmax { log: true, .. } => "log_softmax",
+            Kernel::CrossEntropy { .. } => "cross_entropy.forward",
+            Kernel::CrossEntropyGrad { .. } => "cross_entropy.input_grad",
+            Kernel::Correct { .. } => "correct",
+            Kernel::OneHot { .. } => "one_hot",
+            Kernel::GatherRows { .. } => "gather_rows",
+            Kernel::Random { distribution: Distribution::Uniform, .. } => "random.uniform",
+            Kernel::Random { distribution: Distribution::Normal, .. } => "random.normal",
+        }
+    }
+
+    /// Whether stages may follow: every kernel whose result is floats, except concatenation, which writes in parts.
+    pub fn takes_stages(&self) -> bool {
+        !matches!(
+            self,
+            Kernel::ArgMax { .. }
+                | Kernel::Concat { .. }
+                | Kernel::MaxPoolIndex(_)
+                | Kernel::GatherRows { from: DType::U32, .. }
+        )
+    }
+
+    /// Floating-point operations of the products, two a multiply-add; 0 for kernels bound by memory.
+    pub fn flops(&self) -> u64 {
+        match self {
+            Kernel::MatMul { m, n, k, .. } => 2 * (m * n * k) as u64,
+            Kernel::Conv2d(s) | Kernel::Conv2dInputGrad(s) | Kernel::Conv2dWeightGrad(s) => s.flops(),
+            _ => 0,
+        }
+    }
+}
+
+/// One kernel call of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Launch {
+    /// What it computes.
+    pub kernel: Kernel,
+    /// The kernel's inputs, in its order. Never the output.
+    pub inputs: Vec<Place>,
+    /// Elementwise steps applied to each element before it is stored; at most [`MAX_STAGES`], reading at most
+    /// [`MAX_OPERANDS`] distinct (buffer, stretch) pairs.
+    pub stages: Vec<Stage>,
+    /// Where the result goes.
+    pub output: Place,
+    /// Shape of the result.
+    pub shape: Shape,
+    /// Type of the result.
+    pub dtype: DType,
+}
+
+impl Launch {
+    /// The distinct buffers the stages read, in order of first use.
+    pub fn operands(&self) -> Vec<(Place, Stretch)> {
+        let mut operands = Vec::new();
+        for stage in &self.stages {
+            if let Stage::Binary { operand: Operand::Buffer { place, stretch }, .. } = stage
+                && !operands.contains(&(*place, *stretch))
+            {
+                operands.push((*place, *stretch));
+            }
+        }
+        operands
+    }
+
+    /// Whether a stage reads what the output held before.
+    pub fn updates_in_place(&self) -> bool {
+        self.stages.iter().any(|stage| matches!(stage, Stage::Binary { operand: Operand::Previous, .. }))
+    }
+}
+
+impl std::fmt::Display for Launch {
+    /// `conv2d.forward + add + relu`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let map = matches!(self.kernel, Kernel::Map { .. });
+        let mut separator = "";
+        if !map || self.stages.is_empty() {
+            f.write_str(self.kernel.name())?;
+            separator = " + ";
+        }
+        for stage in &self.stages {
+            let name = match stage {
+                Stage::Unary(unary) => unary.name(),
+                Stage::Binary { op, .. } => op.name(),
+            };
+            write!(f, "{separator}{name}")?;
+            separator = " + ";
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,9 @@
+//! adamant: neural networks that stay right under attack, trained and tested on any GPU.
+
+pub mod error;
+pub mod launch;
+pub mod shape;
+pub mod tape;
+
+pub use error::{Error, Result};
+pub use shape::{DType, Shape, Stretch};
