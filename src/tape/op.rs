@@ -159,22 +159,26 @@ pub enum Distribution {
 
 /// What a stream of random numbers is for: part of Philox's key, so that two uses never share numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u32)]
-pub enum Purpose {
+pub struct Purpose(pub u32);
+
+impl Purpose {
     /// Initial weights.
-    Init = 1,
+    pub const INIT: Purpose = Purpose(1);
     /// The order of the examples.
-    Shuffle = 2,
+    pub const SHUFFLE: Purpose = Purpose(2);
     /// Random start of an attack in training.
-    AttackStart = 3,
+    pub const ATTACK_START: Purpose = Purpose(3);
     /// Random start of an attack in evaluation.
-    EvaluationStart = 4,
+    pub const EVALUATION_START: Purpose = Purpose(4);
     /// Dropout masks.
-    Dropout = 5,
+    pub const DROPOUT: Purpose = Purpose(5);
     /// Tests and benches.
-    Test = 6,
-    /// Length of an L2 random start.
-    AttackRadius = 7,
+    pub const TEST: Purpose = Purpose(6);
+
+    /// Stream `n` of this purpose (below 2^24): one for each layer that drops, each weight that is drawn.
+    pub fn stream(self, n: u32) -> Purpose {
+        Purpose(self.0 & 0xff | n << 8)
+    }
 }
 
 /// An op of the tape. Arguments are listed in the variant's first line; `B` is the batch.
