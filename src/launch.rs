@@ -99,6 +99,8 @@ pub enum Kernel {
         /// How x is indexed.
         start: Stretch,
     },
+    /// `()`: what the output held before; the stages update it in place.
+    Update,
     /// `()`: the same float everywhere.
     Fill {
         /// The float.
@@ -189,7 +191,8 @@ pub enum Kernel {
         /// Classes.
         columns: usize,
     },
-    /// `(logits, labels, g[rows])` -> `[rows, columns]`: `(softmax(logits) - onehot(labels)) * g`.
+    /// `(logits, labels)` -> `[rows, columns]`: `softmax(logits) - onehot(labels)`; what multiplies the loss follows
+    /// as a stage.
     CrossEntropyGrad {
         /// Examples.
         rows: usize,
@@ -240,6 +243,7 @@ impl Kernel {
     pub fn name(&self) -> &'static str {
         match self {
             Kernel::Map { .. } => "map",
+            Kernel::Update => "update",
             Kernel::Fill { .. } => "fill",
             Kernel::Reduce { kind: Reduction::Sum, .. } => "sum",
             Kernel::Reduce { kind: Reduction::Max, .. } => "amax",
@@ -293,7 +297,7 @@ impl Kernel {
 pub struct Launch {
     /// What it computes.
     pub kernel: Kernel,
-    /// The kernel's inputs, in its order. Never the output.
+    /// The kernel's inputs, in its order. Never the output (see [`Kernel::Update`] and [`Operand::Previous`]).
     pub inputs: Vec<Place>,
     /// Elementwise steps applied to each element before it is stored; at most [`MAX_STAGES`], reading at most
     /// [`MAX_OPERANDS`] distinct (buffer, stretch) pairs.
@@ -322,7 +326,11 @@ impl Launch {
 
     /// Whether a stage reads what the output held before.
     pub fn updates_in_place(&self) -> bool {
-        self.stages.iter().any(|stage| matches!(stage, Stage::Binary { operand: Operand::Previous, .. }))
+        self.kernel == Kernel::Update
+            || self
+                .stages
+                .iter()
+                .any(|stage| matches!(stage, Stage::Binary { operand: Operand::Previous, .. }))
     }
 }
 

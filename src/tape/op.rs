@@ -449,9 +449,9 @@ pub(super) fn infer(
     };
     let pool = |pool: &Pool, x: Shape| -> std::result::Result<Shape, String> {
         ensure(x.rank() == 4, &|| format!("input {x} must have 4 axes (NHWC)"))?;
-        let [p, q] = pool
-            .output([x[1], x[2]])
-            .ok_or_else(|| format!("window {pool:?} does not fit input {x}, or is padded by more than half"))?;
+        let [p, q] = pool.output([x[1], x[2]]).ok_or_else(|| {
+            format!("window {pool:?} does not fit input {x}, or is padded by more than half")
+        })?;
         Ok(Shape::new(&[x[0], p, q, x[3]]))
     };
 
@@ -648,8 +648,18 @@ pub(super) fn infer(
             (0..3).try_for_each(&index)?;
             let want = wanted()?;
             ensure(
-                shape(0).dims() == [2] && shape(1).dims() == [2] && want.rank() >= 1 && shape(2).dims() == [want[0]],
-                &|| format!("key {}, counter {} and examples {} do not fit {want}", shape(0), shape(1), shape(2)),
+                shape(0).dims() == [2]
+                    && shape(1).dims() == [2]
+                    && want.rank() >= 1
+                    && shape(2).dims() == [want[0]],
+                &|| {
+                    format!(
+                        "key {}, counter {} and examples {} do not fit {want}",
+                        shape(0),
+                        shape(1),
+                        shape(2)
+                    )
+                },
             )?;
             f32(want)
         }
