@@ -1,6 +1,8 @@
 //! adamant: neural networks that stay right under attack, trained and tested on any GPU.
 
+pub mod data;
 pub mod error;
+pub mod files;
 pub mod launch;
 pub mod shape;
 pub mod tape;
