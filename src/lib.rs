@@ -3,6 +3,8 @@
 pub mod data;
 pub mod error;
 pub mod files;
+pub mod gpu;
+pub mod kernels;
 pub mod launch;
 pub mod shape;
 pub mod tape;

@@ -1,0 +1,122 @@
+//! From a shader file to the text a pipeline is made of: includes, stages, constants, baked parameters.
+
+use super::{Call, Field, Kind, Shader, stages};
+use crate::launch::{Kernel, Launch};
+use crate::shape::DType;
+
+/// Binding of the first input.
+pub(super) const FIRST_INPUT: u32 = 1;
+/// Binding of the result.
+pub(super) const OUT: u32 = 7;
+/// Binding of the first operand of the stages.
+pub(super) const FIRST_OPERAND: u32 = 8;
+
+/// The files shaders may include.
+const COMMON: &[(&str, &str)] = &[
+    ("common/before.wgsl", include_str!("../../shaders/common/before.wgsl")),
+    ("common/elementwise.wgsl", include_str!("../../shaders/common/elementwise.wgsl")),
+    ("common/finish.wgsl", include_str!("../../shaders/common/finish.wgsl")),
+    ("common/index.wgsl", include_str!("../../shaders/common/index.wgsl")),
+];
+
+/// The text of a shader with its includes as the files have them: what tests and editors see.
+///
+/// # Errors
+/// A sentence when an included file does not exist.
+pub(super) fn plain(shader: &Shader) -> Result<String, String> {
+    expand(shader.text, &|_| None)
+}
+
+/// The text of a call: the launch's stages for `finish` and `before`, constants set, parameters baked if asked.
+pub(super) fn assemble(call: &Call, launch: &Launch, bake: bool) -> Result<String, String> {
+    let before = match &launch.kernel {
+        Kernel::Reduce { before, .. } if call.inputs.first() == Some(&super::Arg::Input(0)) => {
+            before.as_slice()
+        }
+        _ => &[],
+    };
+    let chain = if call.stages { launch.stages.as_slice() } else { &[] };
+    let uses_functions = !chain.is_empty() || !before.is_empty();
+    let functions = if uses_functions { common("common/elementwise.wgsl")? } else { "" };
+    let replaced = |path: &str| match path {
+        "common/finish.wgsl" if launch.dtype == DType::U32 => Some(stages::finish_u32()),
+        "common/finish.wgsl" if uses_functions => {
+            Some(format!("{functions}\n{}", stages::finish(chain, launch)))
+        }
+        "common/before.wgsl" if !before.is_empty() => Some(stages::before(before)),
+        _ => None,
+    };
+    let mut text = expand(call.shader.text, &replaced)?;
+    for (name, value) in &call.constants {
+        text = set_constant(&text, name, *value)?;
+    }
+    if bake {
+        text = bake_params(&text, call.shader.fields, &call.params)?;
+    }
+    Ok(text)
+}
+
+fn common(path: &str) -> Result<&'static str, String> {
+    let found = COMMON.iter().find(|(name, _)| *name == path);
+    found.map(|(_, text)| *text).ok_or_else(|| format!("there is no shaders/{path} to include"))
+}
+
+/// Replaces the include lines, by `replaced(path)` where it has something for the path.
+fn expand(text: &str, replaced: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut result = String::with_capacity(text.len() + 4096);
+    for line in text.lines() {
+        match line.strip_prefix("// #include ") {
+            Some(path) => match replaced(path.trim()) {
+                Some(text) => result.push_str(&text),
+                None => result.push_str(common(path.trim())?),
+            },
+            None => result.push_str(line),
+        }
+        result.push('\n');
+    }
+    Ok(result)
+}
+
+/// Gives the line `const name = ...;` the value `value`.
+fn set_constant(text: &str, name: &str, value: u32) -> Result<String, String> {
+    let start = format!("const {name} = ");
+    let mut hit = false;
+    let mut result = String::with_capacity(text.len());
+    for line in text.lines() {
+        if line.starts_with(&start) {
+            hit = true;
+            result.push_str(&format!("{start}{value}u;\n"));
+        } else {
+            result.push_str(line);
+            result.push('\n');
+        }
+    }
+    if hit { Ok(result) } else { Err(format!("the shader has no line `{start}...;`")) }
+}
+
+/// Replaces the declaration of the uniform `params` by a constant of the same name.
+fn bake_params(text: &str, fields: &[Field], bytes: &[u8]) -> Result<String, String> {
+    let values = fields
+        .iter()
+        .map(|field| {
+            let bytes = bytes.get(field.offset..field.offset + field.kind.bytes());
+            let bytes = bytes.ok_or_else(|| format!("parameter {} is missing", field.name))?;
+            let word = |i: usize| [bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]];
+            Ok(match field.kind {
+                Kind::U32 => format!("{}u", u32::from_ne_bytes(word(0))),
+                Kind::I32 => format!("{}i", i32::from_ne_bytes(word(0))),
+                Kind::F32 => stages::literal(f32::from_ne_bytes(word(0))),
+                Kind::U32x4 => {
+                    let [x, y, z, w] = [0, 1, 2, 3].map(|i| u32::from_ne_bytes(word(i)));
+                    format!("vec4<u32>({x}u, {y}u, {z}u, {w}u)")
+                }
+            })
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    let constant = format!("const params = Params({});", values.join(", "));
+    let declaration = "@group(0) @binding(0) var<uniform> params: Params;";
+    if !text.contains(declaration) {
+        return Err(format!("the shader has no line `{declaration}`"));
+    }
+    Ok(text.replacen(declaration, &constant, 1))
+}
