@@ -6,6 +6,8 @@ pub mod files;
 pub mod gpu;
 pub mod kernels;
 pub mod launch;
+pub mod nn;
+pub mod philox;
 pub mod shape;
 pub mod tape;
 

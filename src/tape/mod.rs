@@ -135,7 +135,14 @@ impl Tape {
     }
 
     /// Notes the first error and gives a variable to go on with.
-    fn fail(&self, op: &'static str, message: String, location: &'static Location<'static>) -> Var<'_> {
+    pub(crate) fn fail(
+        &self,
+        op: &'static str,
+        message: String,
+        location: &'static Location<'static>,
+    ) -> Var<'_> {
+        let scope = self.scope.borrow();
+        let message = if scope.is_empty() { message } else { format!("in {scope}: {message}") };
         self.error.borrow_mut().get_or_insert(Error::Shape { op, message, location });
         // All six axes, so that code that looks at extents of a failed variable finds them.
         self.push(Op::Fill { value: 0.0 }, Vec::new(), Shape::new(&[1; crate::shape::MAX_RANK]), DType::F32)
