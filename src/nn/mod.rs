@@ -11,13 +11,12 @@ mod params;
 
 pub mod architectures;
 
-pub use crate::tape::{Conv2d, Draw, Pool, Var};
+pub use crate::tape::{Conv2d, Draw, Pool, Tape, Var};
 pub use init::{Init, Scheme};
 pub use layers::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
 pub use params::{Layout, Param, Params, Role};
 
 use crate::shape::{DType, Shape};
-use crate::tape::Tape;
 use std::cell::{Cell, RefCell};
 
 /// What batch norm and dropout do in a forward pass.

@@ -79,9 +79,8 @@ fn no_options(options: &str) -> std::result::Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::{Mode, Net};
+    use crate::nn::{Mode, Net, Tape};
     use crate::shape::DType;
-    use crate::tape::Tape;
 
     const MNIST: [usize; 3] = [28, 28, 1];
     const CIFAR: [usize; 3] = [32, 32, 3];
