@@ -1,5 +1,6 @@
 //! adamant: neural networks that stay right under attack, trained and tested on any GPU.
 
+pub mod cpu;
 pub mod data;
 pub mod error;
 pub mod files;

@@ -1,0 +1,303 @@
+//! The CPU executor: runs launches on the host, in f32 as the product where there is no GPU, in f64 as the reference
+//! that kernels and gradients are tested against.
+//!
+//! One implementation an op family, generic over both floats. Work is cut by shapes alone, so the same launches give
+//! the same bits for every number of threads.
+
+mod blocks;
+mod conv2d;
+mod float;
+mod gather;
+mod map;
+mod matmul;
+mod movement;
+pub mod philox;
+mod pool;
+mod random;
+mod reduce;
+mod rows;
+mod stages;
+
+pub use float::Float;
+
+use crate::launch::{Kernel, Launch, MAX_OPERANDS, Place};
+use crate::shape::DType;
+use blocks::Line;
+use matmul::Product;
+use movement::View;
+use random::Stream;
+use reduce::Fold;
+use stages::{Epilogue, Steps};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+/// Elements of a tensor on the host.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data<T> {
+    /// Floats of the executor (both [`DType::F32`] and [`DType::F16`]).
+    Float(Vec<T>),
+    /// Integers.
+    U32(Vec<u32>),
+    /// Bytes.
+    U8(Vec<u8>),
+}
+
+impl<T> Data<T> {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Data::Float(x) => x.len(),
+            Data::U32(x) => x.len(),
+            Data::U8(x) => x.len(),
+        }
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The first `len` elements as floats. The plan's types are checked when the tape is recorded, so another type
+    /// here is a defect of the plan.
+    fn float(&self, len: usize) -> &[T] {
+        match self {
+            Data::Float(x) => &x[..len],
+            _ => unreachable!("the plan reads integers as floats"),
+        }
+    }
+
+    fn u32(&self, len: usize) -> &[u32] {
+        match self {
+            Data::U32(x) => &x[..len],
+            _ => unreachable!("the plan reads floats or bytes as u32"),
+        }
+    }
+
+    fn u8(&self, len: usize) -> &[u8] {
+        match self {
+            Data::U8(x) => &x[..len],
+            _ => unreachable!("the plan reads floats or u32 as bytes"),
+        }
+    }
+}
+
+/// A tensor's memory, shared between the store and the plans that use it.
+pub type Buffer<T> = Arc<RwLock<Data<T>>>;
+
+/// Zero-filled memory for `len` elements.
+pub fn allocate<T: Float>(dtype: DType, len: usize) -> Buffer<T> {
+    Arc::new(RwLock::new(match dtype {
+        DType::F32 | DType::F16 => Data::Float(vec![T::ZERO; len]),
+        DType::U32 => Data::U32(vec![0; len]),
+        DType::U8 => Data::U8(vec![0; len]),
+    }))
+}
+
+/// What a launch needs besides its memory, resolved once.
+struct Ready {
+    steps: Steps,
+    in_place: bool,
+    /// Distinct buffers the launch reads.
+    reads: Vec<Place>,
+    /// Position in `reads` of each input of the kernel.
+    inputs: Vec<usize>,
+    /// Position in `reads` and elements of each operand of the stages.
+    operands: Vec<(usize, usize)>,
+}
+
+impl Ready {
+    fn new(launch: &Launch) -> Ready {
+        let mut reads: Vec<Place> = Vec::new();
+        let mut position = |place: Place| {
+            reads.iter().position(|&read| read == place).unwrap_or_else(|| {
+                reads.push(place);
+                reads.len() - 1
+            })
+        };
+        let inputs = launch.inputs.iter().map(|&place| position(place)).collect();
+        let operands =
+            launch.operands().iter().map(|&(place, stretch)| (position(place), stretch.modulo)).collect();
+        Ready { steps: Steps::new(launch), in_place: launch.updates_in_place(), reads, inputs, operands }
+    }
+}
+
+/// Launches with their memory, ready to run again and again.
+pub struct Executor<T> {
+    launches: Vec<Launch>,
+    ready: Vec<Ready>,
+    slots: Vec<Buffer<T>>,
+    tensors: Vec<Buffer<T>>,
+    /// Memory for a launch's partial results and packed filters; one launch runs at a time.
+    scratch: Vec<Line>,
+}
+
+impl<T: Float> Executor<T> {
+    /// An executor of `launches` over these slots and tensors, which must be at least as long as the launches use
+    /// them and of the launches' types; a slot serves values of one type only. All scratch memory is made here.
+    pub fn new(launches: Vec<Launch>, slots: Vec<Buffer<T>>, tensors: Vec<Buffer<T>>) -> Executor<T> {
+        let ready = launches.iter().map(Ready::new).collect();
+        let scratch = launches.iter().map(|launch| scratch_for::<T>(&launch.kernel)).max_by_key(Vec::len);
+        Executor { launches, ready, slots, tensors, scratch: scratch.unwrap_or_default() }
+    }
+
+    /// The launches, in order.
+    pub fn launches(&self) -> &[Launch] {
+        &self.launches
+    }
+
+    /// Runs all launches in order.
+    pub fn run(&mut self) {
+        on_a_worker(|| (0..self.launches.len()).for_each(|index| self.launch(index)));
+    }
+
+    /// Runs one launch.
+    ///
+    /// # Panics
+    /// When there is no launch of this index.
+    pub fn run_launch(&mut self, index: usize) {
+        on_a_worker(|| self.launch(index));
+    }
+
+    fn launch(&mut self, index: usize) {
+        let (launch, ready) = (&self.launches[index], &self.ready[index]);
+        let buffer = |place: Place| match place {
+            Place::Slot(i) => &self.slots[i],
+            Place::Tensor(i) => &self.tensors[i],
+        };
+        let reads: Vec<RwLockReadGuard<Data<T>>> = ready
+            .reads
+            .iter()
+            .map(|&place| buffer(place).read().unwrap_or_else(PoisonError::into_inner))
+            .collect();
+        let mut output = buffer(launch.output).write().unwrap_or_else(PoisonError::into_inner);
+        let inputs: Vec<&Data<T>> = ready.inputs.iter().map(|&i| &*reads[i]).collect();
+        let mut operands: [&[T]; MAX_OPERANDS] = [&[]; MAX_OPERANDS];
+        for (operand, &(read, len)) in operands.iter_mut().zip(&ready.operands) {
+            *operand = reads[read].float(len);
+        }
+        let epilogue = Epilogue { steps: &ready.steps, operands, in_place: ready.in_place };
+        let len = launch.shape.len();
+        match &mut *output {
+            Data::Float(out) => run_floats(launch, &inputs, &mut out[..len], &epilogue, &mut self.scratch),
+            Data::U32(out) => run_integers(launch, &inputs, &mut out[..len]),
+            Data::U8(_) => unreachable!("no launch writes bytes"),
+        }
+    }
+}
+
+/// Runs `body` on a thread of the rayon pool, so that parallel work inside starts without waking this thread for
+/// every launch.
+fn on_a_worker(body: impl FnOnce() + Send) {
+    if rayon::current_thread_index().is_some() { body() } else { rayon::scope(|_| body()) }
+}
+
+/// Memory the kernel needs beyond a thread's own.
+fn scratch_for<T: Float>(kernel: &Kernel) -> Vec<Line> {
+    match kernel {
+        Kernel::Reduce { .. } => fold_of(kernel).scratch::<T>(),
+        _ => Vec::new(),
+    }
+}
+
+/// The fold a reduction asks for.
+fn fold_of(kernel: &Kernel) -> Fold<'_> {
+    match kernel {
+        Kernel::Reduce { kind, outer, extent, inner, before } => {
+            Fold { kind: *kind, outer: *outer, extent: *extent, inner: *inner, before }
+        }
+        _ => unreachable!("asked of reductions only"),
+    }
+}
+
+/// A launch whose result is floats.
+fn run_floats<T: Float>(
+    launch: &Launch,
+    inputs: &[&Data<T>],
+    out: &mut [T],
+    epilogue: &Epilogue<T>,
+    scratch: &mut [Line],
+) {
+    if out.is_empty() {
+        return;
+    }
+    match &launch.kernel {
+        Kernel::Map { start } => map::map(*start, inputs[0].float(start.modulo), out, epilogue),
+        Kernel::Fill { value } => map::fill(*value, out, epilogue),
+        kernel @ &Kernel::Reduce { outer, extent, inner, .. } => {
+            fold_of(kernel).run(inputs[0].float(outer * extent * inner), out, epilogue, scratch);
+        }
+        Kernel::Copy { offset, strides, lo, hi } => {
+            let view = View { shape: launch.shape, offset: *offset, strides, lo, hi };
+            movement::copy(&view, inputs[0].float(inputs[0].len()), out, epilogue);
+        }
+        Kernel::Concat { outer, columns } => {
+            let parts: Vec<_> =
+                columns.iter().zip(inputs).map(|(&columns, x)| (columns, x.float(outer * columns))).collect();
+            movement::concat(*outer, &parts, out);
+        }
+        &Kernel::MatMul { m, n, k, ta, tb } => {
+            let product = Product { m, n, k, ta, tb };
+            matmul::matmul(product, inputs[0].float(m * k), inputs[1].float(k * n), out, epilogue);
+        }
+        Kernel::Conv2d(s) => {
+            conv2d::forward(s, inputs[0].float(s.input()), inputs[1].float(s.filter()), out, epilogue);
+        }
+        Kernel::Conv2dInputGrad(s) => {
+            conv2d::input_grad(s, inputs[0].float(s.output()), inputs[1].float(s.filter()), out, epilogue);
+        }
+        Kernel::Conv2dWeightGrad(s) => {
+            conv2d::weight_grad(s, inputs[0].float(s.input()), inputs[1].float(s.output()), out, epilogue);
+        }
+        Kernel::PoolGather(s) => {
+            pool::gather(s, inputs[0].float(s.input()), inputs[1].u32(s.output()), out, epilogue);
+        }
+        Kernel::PoolScatter(s) => {
+            pool::scatter(s, inputs[0].float(s.output()), inputs[1].u32(s.output()), out, epilogue);
+        }
+        Kernel::AvgPool(s) => pool::average(s, inputs[0].float(s.input()), out, epilogue),
+        Kernel::AvgPoolGrad(s) => pool::average_grad(s, inputs[0].float(s.output()), out, epilogue),
+        &Kernel::Softmax { rows, columns, log } => {
+            rows::softmax(columns, log, inputs[0].float(rows * columns), out, epilogue);
+        }
+        &Kernel::CrossEntropy { rows, columns } => {
+            rows::cross_entropy(columns, inputs[0].float(rows * columns), inputs[1].u32(rows), out, epilogue);
+        }
+        &Kernel::CrossEntropyGrad { rows, columns } => {
+            let (logits, labels) = (inputs[0].float(rows * columns), inputs[1].u32(rows));
+            rows::cross_entropy_grad(columns, logits, labels, inputs[2].float(rows), out, epilogue);
+        }
+        &Kernel::Correct { rows, columns } => {
+            rows::correct(columns, inputs[0].float(rows * columns), inputs[1].u32(rows), out, epilogue);
+        }
+        &Kernel::OneHot { rows, columns } => gather::one_hot(columns, inputs[0].u32(rows), out, epilogue),
+        &Kernel::GatherRows { rows, row, table, from } => {
+            let (len, index) = (table * row, inputs[1].u32(rows));
+            match from {
+                DType::U8 => gather::gather_bytes(row, inputs[0].u8(len), index, out, epilogue),
+                _ => gather::gather_floats(row, inputs[0].float(len), index, out, epilogue),
+            }
+        }
+        &Kernel::Random { distribution, purpose, rows, row } => {
+            let pair = |x: &Data<T>| [x.u32(2)[0], x.u32(2)[1]];
+            let stream = Stream { distribution, purpose, key: pair(inputs[0]), counter: pair(inputs[1]) };
+            random::random(&stream, row, inputs[2].u32(rows), out, epilogue);
+        }
+        Kernel::ArgMax { .. } | Kernel::MaxPoolIndex(_) => {
+            unreachable!("{} gives integers", launch.kernel.name())
+        }
+    }
+}
+
+/// A launch whose result is integers; it has no stages.
+fn run_integers<T: Float>(launch: &Launch, inputs: &[&Data<T>], out: &mut [u32]) {
+    if out.is_empty() {
+        return;
+    }
+    match &launch.kernel {
+        &Kernel::ArgMax { rows, columns } => rows::argmax(columns, inputs[0].float(rows * columns), out),
+        Kernel::MaxPoolIndex(s) => pool::max_index(s, inputs[0].float(s.input()), out),
+        &Kernel::GatherRows { rows, row, table, from: DType::U32 } => {
+            gather::gather_integers(row, inputs[0].u32(table * row), inputs[1].u32(rows), out);
+        }
+        kernel => unreachable!("{} gives floats", kernel.name()),
+    }
+}

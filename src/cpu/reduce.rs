@@ -1,0 +1,171 @@
+//! Folds over axes: `[outer, extent, inner]` to `[outer, inner]`.
+//!
+//! The extent is cut into slices of a fixed length; each slice is folded on its own (in parallel), then the slices'
+//! results are folded in order. Within a slice a contiguous row is summed in `LANES` running sums, a column in one.
+
+use super::blocks::{BLOCK, floats, for_each_block, vectorized, write_blocks};
+use super::blocks::{Line, scratch};
+use super::float::Float;
+use super::stages::{Epilogue, apply_unary};
+use crate::tape::{Reduction, Unary};
+
+/// Running sums along a contiguous row: a multiple of every vector width, so the order of the sum does not depend
+/// on the processor.
+const LANES: usize = 32;
+/// Elements folded at once, after the unary stages ran on them.
+const CHUNK: usize = 1024;
+
+/// Extents of a fold and how it is cut.
+pub(super) struct Fold<'a> {
+    pub(super) kind: Reduction,
+    pub(super) outer: usize,
+    pub(super) extent: usize,
+    pub(super) inner: usize,
+    pub(super) before: &'a [Unary],
+}
+
+impl Fold<'_> {
+    /// Elements of the extent that one slice folds: about a block's worth of input.
+    fn slice(&self) -> usize {
+        (BLOCK / self.inner.max(1)).clamp(1, self.extent.max(1))
+    }
+
+    fn slices(&self) -> usize {
+        self.extent.div_ceil(self.slice())
+    }
+
+    /// Scratch memory the slices' results need.
+    pub(super) fn scratch<T: Float>(&self) -> Vec<Line> {
+        if self.slices() <= 1 { Vec::new() } else { scratch::<T>(self.outer * self.slices() * self.inner) }
+    }
+
+    /// `out[o, i] = stages(fold over e of before(x[o, e, i]))`.
+    pub(super) fn run<T: Float>(&self, x: &[T], out: &mut [T], epilogue: &Epilogue<T>, scratch: &mut [Line]) {
+        let &Fold { outer, extent, inner, .. } = self;
+        let (slice, slices) = (self.slice(), self.slices());
+        if inner == 0 {
+            return;
+        }
+        if slices <= 1 {
+            // Whole rows: several to a block.
+            let rows = (BLOCK / (extent * inner).max(1)).max(1);
+            write_blocks(out, rows * inner, epilogue, |start, block| {
+                for (row, result) in block.chunks_exact_mut(inner).enumerate() {
+                    let at = (start / inner + row) * extent * inner;
+                    self.fold_slice(&x[at..at + extent * inner], result);
+                }
+            });
+            return;
+        }
+        let partial = &mut floats::<T>(scratch)[..outer * slices * inner];
+        for_each_block(partial, inner, |index, result| {
+            let (o, first) = (index / slices, index % slices * slice);
+            let at = o * extent * inner;
+            let last = (first + slice).min(extent);
+            self.fold_slice(&x[at + first * inner..at + last * inner], result);
+        });
+        let partial = &*partial;
+        let rows = (BLOCK / (slices * inner)).max(1);
+        write_blocks(out, rows * inner, epilogue, |start, block| {
+            for (row, result) in block.chunks_exact_mut(inner).enumerate() {
+                let at = (start / inner + row) * slices * inner;
+                vectorized(
+                    #[inline(always)]
+                    || fold_columns(self.kind, &partial[at..at + slices * inner], result, true),
+                );
+            }
+        });
+    }
+
+    /// Folds `[e, inner]` to `[inner]`.
+    fn fold_slice<T: Float>(&self, x: &[T], result: &mut [T]) {
+        vectorized(
+            #[inline(always)]
+            || {
+                if self.before.is_empty() && self.inner > 1 {
+                    return fold_columns(self.kind, x, result, true);
+                }
+                let mut held = [T::ZERO; CHUNK];
+                let mut first = true;
+                let mut fold = |x: &[T], columns: &mut [T], first: bool| {
+                    let x = if self.before.is_empty() {
+                        x
+                    } else {
+                        let held = &mut held[..x.len()];
+                        held.copy_from_slice(x);
+                        self.before.iter().for_each(|&unary| apply_unary(unary, held));
+                        held
+                    };
+                    if self.inner == 1 {
+                        let value = fold_row(self.kind, x);
+                        columns[0] = if first { value } else { combine(self.kind, columns[0], value) };
+                    } else {
+                        fold_columns(self.kind, x, columns, first);
+                    }
+                };
+                if self.inner <= CHUNK {
+                    let rows = CHUNK / self.inner;
+                    for chunk in x.chunks(rows * self.inner) {
+                        fold(chunk, result, first);
+                        first = false;
+                    }
+                } else {
+                    for row in x.chunks_exact(self.inner) {
+                        for (x, columns) in row.chunks(CHUNK).zip(result.chunks_mut(CHUNK)) {
+                            fold(x, columns, first);
+                        }
+                        first = false;
+                    }
+                }
+            },
+        );
+    }
+}
+
+#[inline(always)]
+fn combine<T: Float>(kind: Reduction, a: T, b: T) -> T {
+    match kind {
+        Reduction::Sum => a + b,
+        Reduction::Max => a.maximum(b),
+    }
+}
+
+/// Folds rows of `result.len()` into `result`, which the first row overwrites when `first`.
+#[inline(always)]
+fn fold_columns<T: Float>(kind: Reduction, x: &[T], result: &mut [T], first: bool) {
+    let mut rows = x.chunks_exact(result.len());
+    if first && let Some(row) = rows.next() {
+        result.copy_from_slice(row);
+    }
+    for row in rows {
+        match kind {
+            Reduction::Sum => result.iter_mut().zip(row).for_each(|(r, x)| *r += *x),
+            Reduction::Max => result.iter_mut().zip(row).for_each(|(r, x)| *r = r.maximum(*x)),
+        }
+    }
+}
+
+/// Folds a contiguous row to one number.
+#[inline(always)]
+fn fold_row<T: Float>(kind: Reduction, x: &[T]) -> T {
+    let neutral = if kind == Reduction::Sum { T::ZERO } else { T::NEG_INFINITY };
+    let mut lanes = [neutral; LANES];
+    let mut groups = x.chunks_exact(LANES);
+    for group in &mut groups {
+        match kind {
+            Reduction::Sum => lanes.iter_mut().zip(group).for_each(|(l, x)| *l += *x),
+            Reduction::Max => lanes.iter_mut().zip(group).for_each(|(l, x)| *l = l.maximum(*x)),
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(groups.remainder()) {
+        *lane = combine(kind, *lane, *x);
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = combine(kind, lanes[i], lanes[i + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
+}

@@ -1,0 +1,141 @@
+//! Kernels over the rows of a matrix, mostly logits: softmax, cross-entropy and its gradient, argmax, correctness.
+//!
+//! A label past the last class counts as the last class in the loss and its gradient, and is never correct.
+
+use super::blocks::{BLOCK, for_each_block, vectorized, write_blocks};
+use super::float::Float;
+use super::stages::Epilogue;
+
+/// Rows of `columns` elements that make a block.
+fn rows_of_block(columns: usize) -> usize {
+    (BLOCK / columns.max(1)).max(1)
+}
+
+/// Largest element.
+#[inline(always)]
+fn largest<T: Float>(row: &[T]) -> T {
+    row.iter().fold(T::NEG_INFINITY, |best, &x| best.maximum(x))
+}
+
+/// Sum of `e^(x - shift)` over a row.
+#[inline(always)]
+fn sum_exp<T: Float>(row: &[T], shift: T) -> T {
+    row.iter().fold(T::ZERO, |sum, &x| sum + (x - shift).exp())
+}
+
+/// Writes the softmax of `row` to `out`.
+#[inline(always)]
+fn softmax_row<T: Float>(row: &[T], out: &mut [T]) {
+    let shift = largest(row);
+    out.iter_mut().zip(row).for_each(|(o, x)| *o = (*x - shift).exp());
+    let sum = out.iter().fold(T::ZERO, |sum, &e| sum + e);
+    out.iter_mut().for_each(|o| *o = *o / sum);
+}
+
+/// Softmax of each row (shifted by its maximum), or its logarithm.
+pub(super) fn softmax<T: Float>(columns: usize, log: bool, x: &[T], out: &mut [T], epilogue: &Epilogue<T>) {
+    write_blocks(out, rows_of_block(columns) * columns, epilogue, |start, block| {
+        vectorized(
+            #[inline(always)]
+            || {
+                let x = &x[start..start + block.len()];
+                for (row, out) in x.chunks_exact(columns).zip(block.chunks_exact_mut(columns)) {
+                    if log {
+                        let shift = largest(row);
+                        let log_sum = sum_exp(row, shift).ln();
+                        out.iter_mut().zip(row).for_each(|(o, x)| *o = *x - shift - log_sum);
+                    } else {
+                        softmax_row(row, out);
+                    }
+                }
+            },
+        );
+    });
+}
+
+/// `-log softmax(logits)_label` per row.
+pub(super) fn cross_entropy<T: Float>(
+    columns: usize,
+    logits: &[T],
+    labels: &[u32],
+    out: &mut [T],
+    epilogue: &Epilogue<T>,
+) {
+    write_blocks(out, rows_of_block(columns), epilogue, |start, block| {
+        vectorized(
+            #[inline(always)]
+            || {
+                let rows = logits[start * columns..].chunks_exact(columns).zip(&labels[start..]);
+                for (out, (row, &label)) in block.iter_mut().zip(rows) {
+                    let shift = largest(row);
+                    let label = (label as usize).min(columns - 1);
+                    *out = sum_exp(row, shift).ln() - (row[label] - shift);
+                }
+            },
+        );
+    });
+}
+
+/// `(softmax(logits) - onehot(labels)) * g` with one factor `g` per row.
+pub(super) fn cross_entropy_grad<T: Float>(
+    columns: usize,
+    logits: &[T],
+    labels: &[u32],
+    g: &[T],
+    out: &mut [T],
+    epilogue: &Epilogue<T>,
+) {
+    write_blocks(out, rows_of_block(columns) * columns, epilogue, |start, block| {
+        vectorized(
+            #[inline(always)]
+            || {
+                let first = start / columns;
+                let rows = logits[start..].chunks_exact(columns).zip(labels[first..].iter().zip(&g[first..]));
+                for (out, (row, (&label, &g))) in block.chunks_exact_mut(columns).zip(rows) {
+                    softmax_row(row, out);
+                    let label = (label as usize).min(columns - 1);
+                    out[label] = out[label] - T::ONE;
+                    out.iter_mut().for_each(|o| *o = *o * g);
+                }
+            },
+        );
+    });
+}
+
+/// Index of the first largest element; a NaN never wins against a number.
+#[inline(always)]
+fn first_largest<T: Float>(row: &[T]) -> usize {
+    let mut best = 0;
+    for (i, &x) in row.iter().enumerate() {
+        if x > row[best] || (row[best].is_nan() && !x.is_nan()) {
+            best = i;
+        }
+    }
+    best
+}
+
+/// Index of the largest element of each row, the first of equals; a NaN never wins against a number.
+pub(super) fn argmax<T: Float>(columns: usize, x: &[T], out: &mut [u32]) {
+    let rows = rows_of_block(columns);
+    for_each_block(out, rows, |index, block| {
+        for (out, row) in block.iter_mut().zip(x[index * rows * columns..].chunks_exact(columns)) {
+            *out = first_largest(row) as u32;
+        }
+    });
+}
+
+/// 1 where the label's logit is the first largest of its row, else 0.
+pub(super) fn correct<T: Float>(
+    columns: usize,
+    logits: &[T],
+    labels: &[u32],
+    out: &mut [T],
+    epilogue: &Epilogue<T>,
+) {
+    write_blocks(out, rows_of_block(columns), epilogue, |start, block| {
+        let rows = logits[start * columns..].chunks_exact(columns).zip(&labels[start..]);
+        for (out, (row, &label)) in block.iter_mut().zip(rows) {
+            *out = if first_largest(row) == label as usize { T::ONE } else { T::ZERO };
+        }
+    });
+}

@@ -1,0 +1,322 @@
+//! Every kernel as the plainest loop over the result's elements, in f64.
+
+use crate::cases::Case;
+use adamant::Stretch;
+use adamant::cpu::{Data, philox};
+use adamant::launch::{ConvShape, Kernel, Operand, Place, PoolShape, Stage};
+use adamant::tape::{Binary, Distribution, Reduction, Unary};
+
+fn floats(data: &Data<f64>) -> &[f64] {
+    match data {
+        Data::Float(x) => x,
+        _ => panic!("not floats"),
+    }
+}
+
+fn integers(data: &Data<f64>) -> &[u32] {
+    match data {
+        Data::U32(x) => x,
+        _ => panic!("not integers"),
+    }
+}
+
+/// The kernel, then each stage on each element.
+pub fn run(case: &Case) -> Vec<f64> {
+    let inputs: Vec<&Data<f64>> = case.launch.inputs.iter().map(|&place| tensor(case, place)).collect();
+    let mut values = kernel(&case.launch.kernel, case.launch.shape.dims(), &inputs);
+    for (i, v) in values.iter_mut().enumerate() {
+        for stage in &case.launch.stages {
+            *v = match *stage {
+                Stage::Unary(f) => unary(f, *v),
+                Stage::Binary { op, swapped, operand } => {
+                    let other = match operand {
+                        Operand::Previous => case.previous[i],
+                        Operand::Buffer { place, stretch: Stretch { div, modulo } } => {
+                            floats(tensor(case, place))[i / div % modulo]
+                        }
+                    };
+                    if swapped { binary(op, other, *v) } else { binary(op, *v, other) }
+                }
+            };
+        }
+    }
+    values
+}
+
+fn tensor(case: &Case, place: Place) -> &Data<f64> {
+    match place {
+        Place::Tensor(i) => &case.tensors[i],
+        Place::Slot(_) => panic!("cases read tensors"),
+    }
+}
+
+pub fn unary(f: Unary, x: f64) -> f64 {
+    match f {
+        Unary::Affine { scale, shift } => scale * x + shift,
+        Unary::Exp => x.exp(),
+        Unary::Log => x.ln(),
+        Unary::Sqrt => x.sqrt(),
+        Unary::Square => x * x,
+        Unary::Abs => x.abs(),
+        Unary::Sign if x == 0.0 => 0.0,
+        Unary::Sign => x.signum(),
+        Unary::Relu => x.max(0.0),
+        Unary::LeakyRelu { slope } if x <= 0.0 => slope * x,
+        Unary::LeakyRelu { .. } => x,
+        Unary::Silu => x / (1.0 + (-x).exp()),
+        Unary::Gelu => x * 0.5 * (1.0 + libm::erf(x / 2f64.sqrt())),
+        Unary::Tanh => x.tanh(),
+        Unary::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+        Unary::Erf => libm::erf(x),
+        Unary::Clamp { lo, hi } => x.max(lo).min(hi),
+    }
+}
+
+fn binary(f: Binary, x: f64, y: f64) -> f64 {
+    let truth = |yes: bool| f64::from(u8::from(yes));
+    match f {
+        Binary::Add => x + y,
+        Binary::Sub => x - y,
+        Binary::Mul => x * y,
+        Binary::Div => x / y,
+        Binary::Max => x.max(y),
+        Binary::Min => x.min(y),
+        Binary::AddScaled { scale } => x + scale * y,
+        Binary::Gate { .. } if y > 0.0 => x,
+        Binary::Gate { slope } => slope * x,
+        Binary::Greater => truth(x > y),
+        Binary::GreaterEqual => truth(x >= y),
+        Binary::Equal => truth(x == y),
+    }
+}
+
+/// Input position of a window's tap along an axis, if it lies in the image.
+fn tap(
+    out: usize,
+    tap: usize,
+    stride: usize,
+    padding: usize,
+    dilation: usize,
+    extent: usize,
+) -> Option<usize> {
+    let at = (out * stride + tap * dilation) as isize - padding as isize;
+    (0..extent as isize).contains(&at).then_some(at as usize)
+}
+
+/// Calls `f(index in x, index in w, index in y)` for every product of a convolution.
+fn each_product(s: &ConvShape, mut f: impl FnMut(usize, usize, usize)) {
+    let (cg, kg) = (s.c / s.groups, s.k / s.groups);
+    for n in 0..s.n {
+        for p in 0..s.p {
+            for q in 0..s.q {
+                for k in 0..s.k {
+                    for r in 0..s.r {
+                        for t in 0..s.s {
+                            let y = tap(p, r, s.stride[0], s.padding[0], s.dilation[0], s.h);
+                            let x = tap(q, t, s.stride[1], s.padding[1], s.dilation[1], s.w);
+                            let (Some(y), Some(x)) = (y, x) else { continue };
+                            for c in 0..cg {
+                                f(
+                                    ((n * s.h + y) * s.w + x) * s.c + k / kg * cg + c,
+                                    ((r * s.s + t) * cg + c) * s.k + k,
+                                    ((n * s.p + p) * s.q + q) * s.k + k,
+                                );
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Calls `f(index in y, window position, index in x)` for every position of every window inside the image.
+fn each_position(s: &PoolShape, mut f: impl FnMut(usize, usize, usize)) {
+    let w = s.window;
+    for n in 0..s.n {
+        for p in 0..s.p {
+            for q in 0..s.q {
+                for c in 0..s.c {
+                    for r in 0..w.kernel[0] {
+                        for t in 0..w.kernel[1] {
+                            let y = tap(p, r, w.stride[0], w.padding[0], 1, s.h);
+                            let x = tap(q, t, w.stride[1], w.padding[1], 1, s.w);
+                            if let (Some(y), Some(x)) = (y, x) {
+                                f(
+                                    ((n * s.p + p) * s.q + q) * s.c + c,
+                                    r * w.kernel[1] + t,
+                                    ((n * s.h + y) * s.w + x) * s.c + c,
+                                );
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn softmax(row: &[f64]) -> Vec<f64> {
+    let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = row.iter().map(|x| (x - max).exp()).sum();
+    row.iter().map(|x| (x - max).exp() / sum).collect()
+}
+
+fn first_largest(row: &[f64]) -> usize {
+    (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
+}
+
+/// The kernel's values before the stages; integers as floats.
+fn kernel(kernel: &Kernel, shape: &[usize], inputs: &[&Data<f64>]) -> Vec<f64> {
+    let len: usize = shape.iter().product();
+    let mut out = vec![0.0; len];
+    let x = |i: usize| floats(inputs[i]);
+    match kernel {
+        Kernel::Map { start } => (0..len).for_each(|i| out[i] = x(0)[i / start.div % start.modulo]),
+        Kernel::Fill { value } => out.fill(*value),
+        Kernel::Reduce { kind, outer, extent, inner, before } => {
+            for o in 0..*outer {
+                for i in 0..*inner {
+                    let terms = (0..*extent)
+                        .map(|e| before.iter().fold(x(0)[(o * extent + e) * inner + i], |v, &f| unary(f, v)));
+                    out[o * inner + i] = match kind {
+                        Reduction::Sum => terms.sum(),
+                        Reduction::Max => terms.fold(f64::NEG_INFINITY, f64::max),
+                    };
+                }
+            }
+        }
+        Kernel::ArgMax { columns, .. } => {
+            for (out, row) in out.iter_mut().zip(x(0).chunks(*columns)) {
+                *out = first_largest(row) as f64;
+            }
+        }
+        Kernel::Copy { offset, strides, lo, hi } => {
+            for (i, out) in out.iter_mut().enumerate() {
+                let index: Vec<usize> = (0..shape.len())
+                    .map(|axis| i / shape[axis + 1..].iter().product::<usize>() % shape[axis])
+                    .collect();
+                if (0..shape.len()).all(|axis| lo[axis] <= index[axis] && index[axis] < hi[axis]) {
+                    let at: usize = (0..shape.len()).map(|axis| index[axis] * strides[axis]).sum();
+                    *out = x(0)[(at as isize + offset) as usize];
+                }
+            }
+        }
+        Kernel::Concat { outer, columns } => {
+            out.clear();
+            for o in 0..*outer {
+                for (i, &c) in columns.iter().enumerate() {
+                    out.extend_from_slice(&x(i)[o * c..(o + 1) * c]);
+                }
+            }
+        }
+        &Kernel::MatMul { m, n, k, ta, tb } => {
+            for i in 0..m {
+                for j in 0..n {
+                    for l in 0..k {
+                        let a = x(0)[if ta { l * m + i } else { i * k + l }];
+                        let b = x(1)[if tb { j * k + l } else { l * n + j }];
+                        out[i * n + j] += a * b;
+                    }
+                }
+            }
+        }
+        Kernel::Conv2d(s) => each_product(s, |i, j, o| out[o] += x(0)[i] * x(1)[j]),
+        Kernel::Conv2dInputGrad(s) => each_product(s, |i, j, o| out[i] += x(0)[o] * x(1)[j]),
+        Kernel::Conv2dWeightGrad(s) => each_product(s, |i, j, o| out[j] += x(0)[i] * x(1)[o]),
+        Kernel::MaxPoolIndex(s) => {
+            let mut best = vec![f64::NEG_INFINITY; len];
+            let mut seen = vec![false; len];
+            each_position(s, |o, position, i| {
+                if !seen[o] || x(0)[i] > best[o] {
+                    (seen[o], best[o], out[o]) = (true, x(0)[i], position as f64);
+                }
+            });
+        }
+        Kernel::PoolGather(s) => each_position(s, |o, position, i| {
+            if integers(inputs[1])[o] as usize == position {
+                out[o] = x(0)[i];
+            }
+        }),
+        Kernel::PoolScatter(s) => each_position(s, |o, position, i| {
+            if integers(inputs[1])[o] as usize == position {
+                out[i] += x(0)[o];
+            }
+        }),
+        Kernel::AvgPool(s) => {
+            let size = (s.window.kernel[0] * s.window.kernel[1]) as f64;
+            each_position(s, |o, _, i| out[o] += x(0)[i] / size);
+        }
+        Kernel::AvgPoolGrad(s) => {
+            let size = (s.window.kernel[0] * s.window.kernel[1]) as f64;
+            each_position(s, |o, _, i| out[i] += x(0)[o] / size);
+        }
+        &Kernel::Softmax { columns, log, .. } => {
+            let f = |p: f64| if log { p.ln() } else { p };
+            out = x(0).chunks(columns).flat_map(softmax).map(f).collect();
+        }
+        &Kernel::CrossEntropy { columns, .. } => {
+            for (r, out) in out.iter_mut().enumerate() {
+                let p = softmax(&x(0)[r * columns..(r + 1) * columns]);
+                *out = -p[(integers(inputs[1])[r] as usize).min(columns - 1)].ln();
+            }
+        }
+        &Kernel::CrossEntropyGrad { rows, columns } => {
+            for r in 0..rows {
+                let p = softmax(&x(0)[r * columns..(r + 1) * columns]);
+                let label = (integers(inputs[1])[r] as usize).min(columns - 1);
+                for c in 0..columns {
+                    out[r * columns + c] = (p[c] - f64::from(u8::from(c == label))) * x(2)[r];
+                }
+            }
+        }
+        &Kernel::Correct { columns, .. } => {
+            for (r, out) in out.iter_mut().enumerate() {
+                let best = first_largest(&x(0)[r * columns..(r + 1) * columns]);
+                *out = f64::from(u8::from(best == integers(inputs[1])[r] as usize));
+            }
+        }
+        &Kernel::OneHot { rows, columns } => {
+            for r in 0..rows {
+                for c in 0..columns {
+                    out[r * columns + c] = f64::from(u8::from(integers(inputs[0])[r] as usize == c));
+                }
+            }
+        }
+        &Kernel::GatherRows { rows, row, table, .. } => {
+            for r in 0..rows {
+                let from = (integers(inputs[1])[r] as usize).min(table - 1);
+                for i in 0..row {
+                    out[r * row + i] = match inputs[0] {
+                        Data::Float(x) => x[from * row + i],
+                        Data::U32(x) => f64::from(x[from * row + i]),
+                        Data::U8(x) => f64::from(x[from * row + i]) / 255.0,
+                    };
+                }
+            }
+        }
+        &Kernel::Random { distribution, purpose, rows, row } => {
+            let pair = |i: usize| [integers(inputs[i])[0], integers(inputs[i])[1]];
+            let (key, counter) = (pair(0), pair(1));
+            for r in 0..rows {
+                let example = integers(inputs[2])[r];
+                let u = |element: usize| {
+                    let word = philox::word(key, purpose, counter, example, element as u32);
+                    f64::from(word >> 8) / 16_777_216.0
+                };
+                for e in 0..row {
+                    let first = e - e % 2;
+                    out[r * row + e] = match distribution {
+                        Distribution::Uniform => u(e),
+                        Distribution::Normal => {
+                            let radius = (-2.0 * (1.0 - u(first)).ln()).sqrt();
+                            let angle = std::f64::consts::TAU * u(first + 1);
+                            radius * if e % 2 == 0 { angle.cos() } else { angle.sin() }
+                        }
+                    };
+                }
+            }
+        }
+    }
+    out
+}
