@@ -95,7 +95,6 @@ pub fn allocate<T: Float>(dtype: DType, len: usize) -> Buffer<T> {
 /// What a launch needs besides its memory, resolved once.
 struct Ready {
     steps: Steps,
-    in_place: bool,
     /// Distinct buffers the launch reads.
     reads: Vec<Place>,
     /// Position in `reads` of each input of the kernel.
@@ -116,7 +115,7 @@ impl Ready {
         let inputs = launch.inputs.iter().map(|&place| position(place)).collect();
         let operands =
             launch.operands().iter().map(|&(place, stretch)| (position(place), stretch.modulo)).collect();
-        Ready { steps: Steps::new(launch), in_place: launch.updates_in_place(), reads, inputs, operands }
+        Ready { steps: Steps::new(launch), reads, inputs, operands }
     }
 }
 
@@ -174,7 +173,8 @@ impl<T: Float> Executor<T> {
         for (operand, &(read, len)) in operands.iter_mut().zip(&ready.operands) {
             *operand = reads[read].float(len);
         }
-        let epilogue = Epilogue { steps: &ready.steps, operands, in_place: ready.in_place };
+        let epilogue =
+            Epilogue { steps: &ready.steps, operands, reads_previous: ready.steps.read_previous() };
         let len = launch.shape.len();
         match &mut *output {
             Data::Float(out) => run_floats(launch, &inputs, &mut out[..len], &epilogue, &mut self.scratch),
@@ -221,6 +221,7 @@ fn run_floats<T: Float>(
     }
     match &launch.kernel {
         Kernel::Map { start } => map::map(*start, inputs[0].float(start.modulo), out, epilogue),
+        Kernel::Update => map::update(out, epilogue),
         Kernel::Fill { value } => map::fill(*value, out, epilogue),
         kernel @ &Kernel::Reduce { outer, extent, inner, .. } => {
             fold_of(kernel).run(inputs[0].float(outer * extent * inner), out, epilogue, scratch);
@@ -263,7 +264,7 @@ fn run_floats<T: Float>(
         }
         &Kernel::CrossEntropyGrad { rows, columns } => {
             let (logits, labels) = (inputs[0].float(rows * columns), inputs[1].u32(rows));
-            rows::cross_entropy_grad(columns, logits, labels, inputs[2].float(rows), out, epilogue);
+            rows::cross_entropy_grad(columns, logits, labels, out, epilogue);
         }
         &Kernel::Correct { rows, columns } => {
             rows::correct(columns, inputs[0].float(rows * columns), inputs[1].u32(rows), out, epilogue);

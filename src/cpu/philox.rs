@@ -41,7 +41,7 @@ pub fn philox(mut key: [u32; 2], mut counter: [u32; 4]) -> [u32; 4] {
 /// The four words that serve elements `4 group .. 4 group + 3` of an example.
 #[inline(always)]
 pub fn words(key: [u32; 2], purpose: Purpose, counter: [u32; 2], example: u32, group: u32) -> [u32; 4] {
-    philox([key[0], key[1] ^ purpose as u32], [group, example, counter[1], counter[0]])
+    philox([key[0], key[1] ^ purpose.0], [group, example, counter[1], counter[0]])
 }
 
 /// The word of one element.
@@ -99,13 +99,13 @@ mod tests {
     fn one_element_is_its_group_s() {
         let (key, counter) = ([7, 8], [3, 4]);
         for element in 0..9 {
-            let words = words(key, Purpose::Test, counter, 5, element / 4);
+            let words = words(key, Purpose::TEST, counter, 5, element / 4);
             assert_eq!(
-                uniform(key, Purpose::Test, counter, 5, element),
+                uniform(key, Purpose::TEST, counter, 5, element),
                 uniforms::<f32>(words)[element as usize % 4]
             );
             assert_eq!(
-                normal(key, Purpose::Test, counter, 5, element),
+                normal(key, Purpose::TEST, counter, 5, element),
                 normals::<f32>(words)[element as usize % 4]
             );
         }
@@ -115,7 +115,7 @@ mod tests {
     fn normals_have_unit_variance() {
         let n = 40_000;
         let sample: Vec<f64> =
-            (0..n).map(|i| f64::from(normal([1, 2], Purpose::Test, [0, 0], 0, i))).collect();
+            (0..n).map(|i| f64::from(normal([1, 2], Purpose::TEST, [0, 0], 0, i))).collect();
         let mean = sample.iter().sum::<f64>() / f64::from(n);
         let variance = sample.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / f64::from(n);
         assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.03, "{mean} {variance}");

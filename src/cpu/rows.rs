@@ -76,12 +76,11 @@ pub(super) fn cross_entropy<T: Float>(
     });
 }
 
-/// `(softmax(logits) - onehot(labels)) * g` with one factor `g` per row.
+/// `softmax(logits) - onehot(labels)`: the gradient of [`cross_entropy`] by its logits.
 pub(super) fn cross_entropy_grad<T: Float>(
     columns: usize,
     logits: &[T],
     labels: &[u32],
-    g: &[T],
     out: &mut [T],
     epilogue: &Epilogue<T>,
 ) {
@@ -90,12 +89,11 @@ pub(super) fn cross_entropy_grad<T: Float>(
             #[inline(always)]
             || {
                 let first = start / columns;
-                let rows = logits[start..].chunks_exact(columns).zip(labels[first..].iter().zip(&g[first..]));
-                for (out, (row, (&label, &g))) in block.chunks_exact_mut(columns).zip(rows) {
+                let rows = logits[start..].chunks_exact(columns).zip(&labels[first..]);
+                for (out, (row, &label)) in block.chunks_exact_mut(columns).zip(rows) {
                     softmax_row(row, out);
                     let label = (label as usize).min(columns - 1);
                     out[label] = out[label] - T::ONE;
-                    out.iter_mut().for_each(|o| *o = *o * g);
                 }
             },
         );

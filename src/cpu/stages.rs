@@ -29,6 +29,11 @@ enum Step {
 pub(super) struct Steps(Vec<Step>);
 
 impl Steps {
+    /// Whether a stage reads what the output held before.
+    pub(super) fn read_previous(&self) -> bool {
+        self.0.iter().any(|step| matches!(step, Step::Binary { source: Source::Previous, .. }))
+    }
+
     pub(super) fn new(launch: &Launch) -> Steps {
         let operands = launch.operands();
         let step = |stage: &Stage| match *stage {
@@ -52,14 +57,15 @@ impl Steps {
 pub(super) struct Epilogue<'a, T> {
     pub(super) steps: &'a Steps,
     pub(super) operands: [&'a [T]; MAX_OPERANDS],
-    pub(super) in_place: bool,
+    /// Whether a stage reads what the output held before.
+    pub(super) reads_previous: bool,
 }
 
 impl<T: Float> Epilogue<'_, T> {
     /// Fills `out`, elements `start..` of the result: `compute` writes the kernel's values, the stages follow.
     #[inline]
     pub(super) fn finish(&self, start: usize, out: &mut [T], compute: impl FnOnce(&mut [T])) {
-        if self.in_place {
+        if self.reads_previous {
             with_scratch(out.len(), |fresh| {
                 compute(fresh);
                 self.apply(start, fresh, out);
@@ -67,6 +73,19 @@ impl<T: Float> Epilogue<'_, T> {
             });
         } else {
             compute(out);
+            self.apply(start, out, &[]);
+        }
+    }
+
+    /// Runs the stages over `out`, elements `start..` of the result, as it stands.
+    pub(super) fn update(&self, start: usize, out: &mut [T]) {
+        if self.reads_previous {
+            // A later stage may ask for what an earlier one has changed.
+            with_scratch(out.len(), |before| {
+                before.copy_from_slice(out);
+                self.apply(start, out, before);
+            });
+        } else {
             self.apply(start, out, &[]);
         }
     }

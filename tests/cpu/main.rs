@@ -192,7 +192,7 @@ fn gate_with_slope_zero_is_exactly_zero() {
 fn a_random_number_depends_on_its_example_alone() {
     let draw = |examples: &[u32], distribution| {
         let kernel =
-            Kernel::Random { distribution, purpose: Purpose::AttackStart, rows: examples.len(), row: 7 };
+            Kernel::Random { distribution, purpose: Purpose::ATTACK_START, rows: examples.len(), row: 7 };
         let case = Case {
             name: "random".into(),
             launch: launch(kernel, 3, &[examples.len(), 7], vec![]),
@@ -209,7 +209,7 @@ fn a_random_number_depends_on_its_example_alone() {
     }
     let uniform = draw(&[5], Distribution::Uniform);
     for (element, &have) in uniform.iter().enumerate() {
-        let want = adamant::cpu::philox::uniform([11, 12], Purpose::AttackStart, [2, 9], 5, element as u32);
+        let want = adamant::cpu::philox::uniform([11, 12], Purpose::ATTACK_START, [2, 9], 5, element as u32);
         assert_eq!(have, f64::from(want));
     }
 }

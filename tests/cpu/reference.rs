@@ -22,8 +22,15 @@ fn integers(data: &Data<f64>) -> &[u32] {
 
 /// The kernel, then each stage on each element.
 pub fn run(case: &Case) -> Vec<f64> {
+    if case.launch.kernel == Kernel::Update {
+        return stages(case, case.previous.clone());
+    }
     let inputs: Vec<&Data<f64>> = case.launch.inputs.iter().map(|&place| tensor(case, place)).collect();
-    let mut values = kernel(&case.launch.kernel, case.launch.shape.dims(), &inputs);
+    stages(case, kernel(&case.launch.kernel, case.launch.shape.dims(), &inputs))
+}
+
+/// Each stage on each element.
+fn stages(case: &Case, mut values: Vec<f64>) -> Vec<f64> {
     for (i, v) in values.iter_mut().enumerate() {
         for stage in &case.launch.stages {
             *v = match *stage {
@@ -173,6 +180,7 @@ fn kernel(kernel: &Kernel, shape: &[usize], inputs: &[&Data<f64>]) -> Vec<f64> {
     let x = |i: usize| floats(inputs[i]);
     match kernel {
         Kernel::Map { start } => (0..len).for_each(|i| out[i] = x(0)[i / start.div % start.modulo]),
+        Kernel::Update => panic!("reads its output"),
         Kernel::Fill { value } => out.fill(*value),
         Kernel::Reduce { kind, outer, extent, inner, before } => {
             for o in 0..*outer {
@@ -266,7 +274,7 @@ fn kernel(kernel: &Kernel, shape: &[usize], inputs: &[&Data<f64>]) -> Vec<f64> {
                 let p = softmax(&x(0)[r * columns..(r + 1) * columns]);
                 let label = (integers(inputs[1])[r] as usize).min(columns - 1);
                 for c in 0..columns {
-                    out[r * columns + c] = (p[c] - f64::from(u8::from(c == label))) * x(2)[r];
+                    out[r * columns + c] = p[c] - f64::from(u8::from(c == label));
                 }
             }
         }
