@@ -225,7 +225,7 @@ pub enum Kernel {
         /// Type of the table.
         from: DType,
     },
-    /// `(key, counter, example)` -> `[rows, row]`: see `cpu/philox.rs` for the exact bits.
+    /// `(key, counter, example)` -> `[rows, row]`: see `philox.rs` for the exact bits.
     Random {
         /// What is drawn.
         distribution: Distribution,

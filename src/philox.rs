@@ -43,6 +43,11 @@ pub fn words(key: [u32; 2], purpose: Purpose, counter: [u32; 2], example: u32, g
     philox([key[0], key[1] ^ purpose.0], [group, example, counter[1], counter[0]])
 }
 
+/// The word of one element.
+pub fn word(key: [u32; 2], purpose: Purpose, counter: [u32; 2], example: u32, element: u32) -> u32 {
+    words(key, purpose, counter, example, element / 4)[element as usize % 4]
+}
+
 /// The uniform number in [0, 1) that a word stands for.
 #[inline(always)]
 pub fn unit(word: u32) -> f64 {
@@ -51,7 +56,7 @@ pub fn unit(word: u32) -> f64 {
 
 /// One uniform number in [0, 1), for the host.
 pub fn uniform(key: [u32; 2], purpose: Purpose, counter: [u32; 2], example: u32, element: u32) -> f64 {
-    unit(words(key, purpose, counter, example, element / 4)[element as usize % 4])
+    unit(word(key, purpose, counter, example, element))
 }
 
 /// One standard normal number, for the host: the same on every platform, as `libm`'s functions are.

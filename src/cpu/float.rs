@@ -79,7 +79,7 @@ pub trait Float:
     /// The top 24 bits of a random word as a number in [0, 1), a multiple of 2^-24.
     #[inline(always)]
     fn from_random_word(word: u32) -> Self {
-        Self::from_f64(f64::from(word >> 8) * (1.0 / 16_777_216.0))
+        Self::from_f64(crate::philox::unit(word))
     }
 }
 

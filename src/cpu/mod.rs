@@ -11,7 +11,6 @@ mod gather;
 mod map;
 mod matmul;
 mod movement;
-pub mod philox;
 mod pool;
 mod random;
 mod reduce;

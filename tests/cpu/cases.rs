@@ -1,9 +1,9 @@
 //! Launches to test: every kernel over awkward shapes, and larger ones that are cut into several blocks.
 
-use adamant::cpu::{Data, philox};
+use adamant::cpu::Data;
 use adamant::launch::{ConvShape, Kernel, Launch, Operand, Place, PoolShape, Stage};
 use adamant::tape::{Binary, Conv2d, Distribution, Pool, Purpose, Reduction, Unary};
-use adamant::{DType, Shape, Stretch};
+use adamant::{DType, Shape, Stretch, philox};
 
 /// A launch with the tensors it reads, `Place::Tensor(i)`, and what its output holds before.
 pub struct Case {
@@ -15,9 +15,7 @@ pub struct Case {
 
 /// Numbers in [-2, 2) that f32 holds exactly.
 fn floats(stream: u32, len: usize) -> Vec<f64> {
-    (0..len as u32)
-        .map(|i| f64::from(philox::uniform([1, stream], Purpose::TEST, [0, 0], 0, i)) * 4.0 - 2.0)
-        .collect()
+    (0..len as u32).map(|i| philox::uniform([1, stream], Purpose::TEST, [0, 0], 0, i) * 4.0 - 2.0).collect()
 }
 
 fn data(stream: u32, len: usize) -> Data<f64> {

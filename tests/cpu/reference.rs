@@ -1,10 +1,10 @@
 //! Every kernel as the plainest loop over the result's elements, in f64.
 
 use crate::cases::Case;
-use adamant::Stretch;
-use adamant::cpu::{Data, philox};
+use adamant::cpu::Data;
 use adamant::launch::{ConvShape, Kernel, Operand, Place, PoolShape, Stage};
 use adamant::tape::{Binary, Distribution, Reduction, Unary};
+use adamant::{Stretch, philox};
 
 fn floats(data: &Data<f64>) -> &[f64] {
     match data {
