@@ -9,6 +9,7 @@ pub mod kernels;
 pub mod launch;
 pub mod nn;
 pub mod philox;
+pub mod report;
 pub mod shape;
 pub mod tape;
 
