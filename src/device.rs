@@ -1,1 +1,167 @@
 //! Where plans run: a GPU adapter, the CPU executor, or the f64 reference executor.
+
+use crate::error::{Error, Result};
+use crate::gpu::{self, AdapterSummary, Gpu};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How often the host and the device have talked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Programs handed to the device.
+    pub submissions: u64,
+    /// Times the host waited for values.
+    pub readbacks: u64,
+}
+
+/// A device that runs plans. Cheap to clone; clones are the same device.
+#[derive(Clone)]
+pub struct Device {
+    pub(crate) kind: Kind,
+    counters: Arc<(AtomicU64, AtomicU64)>,
+}
+
+#[derive(Clone)]
+pub(crate) enum Kind {
+    /// f32, all cores.
+    Cpu,
+    /// f64, all cores.
+    Reference,
+    Gpu(Gpu),
+}
+
+impl Device {
+    fn new(kind: Kind) -> Device {
+        Device { kind, counters: Arc::default() }
+    }
+
+    /// A hardware GPU if there is one, else the CPU executor; never a software adapter, which is ten times slower
+    /// than the CPU executor. A GPU that does not open is passed over.
+    pub fn best() -> Device {
+        Device::select("auto").map(|(device, _)| device).unwrap_or_else(|_| Device::cpu())
+    }
+
+    /// The CPU executor in f32, on all cores that rayon's pool has.
+    pub fn cpu() -> Device {
+        Device::new(Kind::Cpu)
+    }
+
+    /// The CPU executor in f64: what kernels and gradients are tested against.
+    pub fn reference() -> Device {
+        Device::new(Kind::Reference)
+    }
+
+    /// This GPU adapter.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] when the driver does not open it.
+    pub fn gpu(adapter: &AdapterSummary) -> Result<Device> {
+        Ok(Device::new(Kind::Gpu(Gpu::open(adapter)?)))
+    }
+
+    /// The GPU adapters there are, software ones included.
+    pub fn adapters() -> Vec<AdapterSummary> {
+        gpu::adapters()
+    }
+
+    /// The device called `name`, and why it was chosen: `auto`, `cpu`, `gpu` (a hardware GPU, or an error), an
+    /// adapter's index, or part of an adapter's name (a software adapter too, when so named).
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`], with the adapters there are.
+    pub fn select(name: &str) -> Result<(Device, String)> {
+        let wanted = name.trim().to_lowercase();
+        if wanted == "cpu" {
+            return Ok((Device::cpu(), "asked for".into()));
+        }
+        let adapters = gpu::adapters();
+        let hardware = adapters.iter().find(|adapter| !adapter.is_software());
+        let list = match adapters.is_empty() {
+            true => "no adapter was found: no Vulkan, Metal or DX12 driver answers".to_string(),
+            false => {
+                let lines: Vec<String> = adapters.iter().map(|a| format!("  {}: {a}", a.index)).collect();
+                format!("the adapters are\n{}", lines.join("\n"))
+            }
+        };
+        match wanted.as_str() {
+            "auto" => match hardware {
+                Some(adapter) => match Device::gpu(adapter) {
+                    Ok(device) => Ok((device, "the first hardware GPU".into())),
+                    Err(error) => Ok((Device::cpu(), format!("the GPU does not open: {error}"))),
+                },
+                None if adapters.is_empty() => Ok((Device::cpu(), "no GPU adapter was found".into())),
+                None => Ok((
+                    Device::cpu(),
+                    format!("no hardware GPU; {} is software, ask for it by name", adapters[0].name),
+                )),
+            },
+            "gpu" => match hardware {
+                Some(adapter) => Ok((Device::gpu(adapter)?, "asked for".into())),
+                None => Err(Error::NoDevice(format!(
+                    "device `gpu`: there is no hardware GPU here; {list}\nuse --device cpu, or name a software adapter"
+                ))),
+            },
+            _ => {
+                let index = wanted.parse::<usize>().ok();
+                let found = adapters.iter().find(|a| {
+                    index.map_or(a.name.to_lowercase().contains(&wanted), |index| a.index == index)
+                });
+                match found {
+                    Some(adapter) => Ok((Device::gpu(adapter)?, "asked for".into())),
+                    None => Err(Error::NoDevice(format!(
+                        "device `{name}`: not `auto`, `cpu`, `gpu`, nor an adapter's index or part of its name; {list}"
+                    ))),
+                }
+            }
+        }
+    }
+
+    /// What it is, in a line.
+    pub fn describe(&self) -> String {
+        match &self.kind {
+            Kind::Cpu => format!("CPU executor, f32, {} threads", rayon::current_num_threads()),
+            Kind::Reference => {
+                format!("CPU reference executor, f64, {} threads", rayon::current_num_threads())
+            }
+            Kind::Gpu(gpu) => gpu.summary().to_string(),
+        }
+    }
+
+    /// Whether it is a GPU adapter (software or hardware).
+    pub fn is_gpu(&self) -> bool {
+        matches!(self.kind, Kind::Gpu(_))
+    }
+
+    /// How often the host and this device have talked so far.
+    pub fn counters(&self) -> Counters {
+        match &self.kind {
+            Kind::Gpu(gpu) => {
+                let counters = gpu.counters();
+                Counters { submissions: counters.submissions, readbacks: counters.readbacks }
+            }
+            _ => Counters {
+                submissions: self.counters.0.load(Ordering::Relaxed),
+                readbacks: self.counters.1.load(Ordering::Relaxed),
+            },
+        }
+    }
+
+    pub(crate) fn count_submission(&self) {
+        self.counters.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_readback(&self) {
+        self.counters.1.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits until the device has done all it was given.
+    ///
+    /// # Errors
+    /// Of the device, [`Error::DeviceLost`] among them.
+    pub fn wait(&self) -> Result<()> {
+        match &self.kind {
+            Kind::Gpu(gpu) => gpu.wait(),
+            _ => Ok(()),
+        }
+    }
+}

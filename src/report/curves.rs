@@ -1,8 +1,9 @@
 //! Training curves: accuracy, loss, epsilon and learning rate over the epochs.
 
 use super::canvas::{Align, Canvas, FAINT, INK, MUTED, RGBColor, Type};
-use super::{EpochRecord, compact};
+use super::compact;
 use crate::files::write_atomically;
+use crate::train::EpochRecord;
 use crate::{Error, Result};
 use std::path::Path;
 

@@ -1,45 +1,11 @@
 //! The history of a run: one JSON object a line, one line an epoch (`metrics.jsonl`).
 
 use crate::files::write_error;
+use crate::train::EpochRecord;
 use crate::{Error, Result};
-use serde::{Deserialize, Deserializer, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-
-/// What is known after an epoch. Accuracies are fractions, 0 to 1, and absent (`null`) where they were not measured.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EpochRecord {
-    /// The epoch that ended, counted from 1.
-    pub epoch: u32,
-    /// Wall-clock time it took, validation included, in seconds.
-    pub seconds: f64,
-    /// Mean training loss over the epoch.
-    #[serde(deserialize_with = "number_or_null")]
-    pub loss: f64,
-    /// Accuracy on the clean training images, as they were trained on.
-    pub train_clean: Option<f64>,
-    /// Accuracy on the attacked training images, as they were trained on.
-    pub train_robust: Option<f64>,
-    /// Accuracy on the clean validation images, after the epoch.
-    pub validation_clean: Option<f64>,
-    /// Accuracy on the attacked validation images, after the epoch.
-    pub validation_robust: Option<f64>,
-    /// Epsilon that was trained with at the end of the epoch.
-    pub epsilon: f64,
-    /// Learning rate at the end of the epoch.
-    pub learning_rate: f64,
-    /// Training images a second, over the training part of the epoch.
-    pub examples_per_second: f64,
-    /// Whether these weights were the best so far on the validation images, and were kept. The chosen epoch of a
-    /// run is the last that says so.
-    pub best: bool,
-}
-
-/// JSON has no NaN: it is written as `null`.
-fn number_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {
-    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
-}
 
 /// A metrics file that is open for more epochs.
 #[derive(Debug)]

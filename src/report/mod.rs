@@ -12,7 +12,7 @@ pub mod table;
 pub use accuracy::Accuracy;
 pub use environment::Environment;
 pub use gallery::Gallery;
-pub use metrics::{EpochRecord, Metrics};
+pub use metrics::Metrics;
 pub use progress::Progress;
 
 /// A count with its thousands apart: `10 000`.

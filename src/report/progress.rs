@@ -1,6 +1,7 @@
 //! Progress of a training run on the terminal.
 
-use super::{EpochRecord, compact, grouped};
+use super::{compact, grouped};
+use crate::train::EpochRecord;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal, Write};

@@ -1,0 +1,199 @@
+//! Attacking a trained network: verdicts an example, over restarts.
+
+use super::{Attack, Classifier, Names, RecordedAttack};
+use crate::error::Result;
+use crate::nn::Net;
+use crate::plan::{Plan, Program, Step};
+use crate::shape::{DType, Shape};
+use crate::tape::{Purpose, Tape};
+use crate::tensor::{Host, Store};
+
+/// What became of each example evaluated, in the order they were given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verdicts {
+    /// Class predicted for the clean image.
+    pub clean: Vec<u32>,
+    /// Class predicted for the adversarial image of the last restart that was run on the example.
+    pub adversarial: Vec<u32>,
+    /// Whether the clean image is classified right.
+    pub correct: Vec<bool>,
+    /// Whether the clean image and every adversarial one are classified right: a clean mistake counts as broken.
+    pub robust: Vec<bool>,
+}
+
+impl Verdicts {
+    /// Examples whose clean image is classified right.
+    pub fn clean_count(&self) -> usize {
+        self.correct.iter().filter(|&&x| x).count()
+    }
+
+    /// Examples that withstood every restart.
+    pub fn robust_count(&self) -> usize {
+        self.robust.iter().filter(|&&x| x).count()
+    }
+}
+
+/// An adversarial image beside its clean one.
+#[derive(Clone, Debug)]
+pub struct Adversarial {
+    /// The example's index in the data set.
+    pub example: u32,
+    /// Pixels `[H,W,C]` in [0, 1].
+    pub clean: Vec<f32>,
+    /// Pixels `[H,W,C]` in [0, 1].
+    pub adversarial: Vec<f32>,
+    /// Class predicted for the clean image, and its probability.
+    pub clean_prediction: (u32, f32),
+    /// Class predicted for the adversarial image, and its probability.
+    pub adversarial_prediction: (u32, f32),
+}
+
+/// An attack on a network and a data set of a store, compiled for evaluation: batch norm on running statistics,
+/// examples frozen once they are broken.
+pub struct Evaluation {
+    store: Store,
+    names: Names,
+    batch: usize,
+    image: usize,
+    random: bool,
+    attack: RecordedAttack,
+    judge_clean: Plan,
+    judge_adversarial: Plan,
+}
+
+impl Evaluation {
+    /// Compiles it. The data set's tensors are `{data}.images` and `{data}.labels`; the network's weights are in the
+    /// store by their names.
+    ///
+    /// # Errors
+    /// As [`Plan::compile`].
+    pub fn compile(
+        store: &Store,
+        attack: &dyn Attack,
+        on: Classifier<'_>,
+        data: &str,
+        batch: usize,
+    ) -> Result<Evaluation> {
+        let names = Names::new(&format!("evaluate {} {batch} {data}", attack.line()), data);
+        let recorded =
+            RecordedAttack::compile(store, attack, on, &names, batch, Purpose::EVALUATION_START, true)?;
+        let judge = |image: &str| {
+            let tape = Tape::new();
+            let x = tape.source(&names.of(image), on.images(batch), DType::F32);
+            let logits = on.architecture.forward(&Net::new(&tape, on.mode), x);
+            tape.assign(&names.of("prediction"), logits.argmax());
+            tape.assign(&names.of("confidence"), logits.softmax().amax(&[1]).reshape([batch]));
+            Plan::compile(&tape, store)
+        };
+        let epsilon = attack.threat().epsilon.value();
+        let elements = on.images(1).len();
+        let radius = attack.threat().projection_radius(epsilon, elements);
+        store.put(&names.of("radius"), Shape::scalar(), &Host::F64(vec![radius]))?;
+        store.put(&names.of("step"), Shape::scalar(), &Host::F64(vec![attack.step_size()]))?;
+        Ok(Evaluation {
+            judge_clean: judge("x")?,
+            judge_adversarial: judge("adversarial")?,
+            store: store.clone(),
+            batch,
+            image: elements,
+            random: attack.is_random(),
+            attack: recorded,
+            names,
+        })
+    }
+
+    /// Tells the device which examples are next: the last is repeated to fill the batch.
+    fn load(&self, examples: &[u32], seed: u64, restart: u32) -> Result<()> {
+        let mut padded = examples.to_vec();
+        padded.resize(self.batch, *examples.last().unwrap_or(&0));
+        self.store.write_u32(&self.names.of("example"), &padded)?;
+        self.store.write_u32(&self.names.of("key"), &[seed as u32, (seed >> 32) as u32])?;
+        self.store.write_u32(&self.names.of("counter"), &[restart, 0])
+    }
+
+    fn predictions(&self) -> Result<(Vec<u32>, Vec<f32>)> {
+        let mut read = self.store.read(&[&self.names.of("prediction"), &self.names.of("confidence")])?;
+        let confidence = read.remove(1).to_f64().into_iter().map(|x| x as f32).collect();
+        let prediction = read.remove(0).to_f64().into_iter().map(|x| x as u32).collect();
+        Ok((prediction, confidence))
+    }
+
+    fn attack_program(&self) -> Program<'_> {
+        let mut steps = self.attack.program();
+        steps.push(Step::Run(&self.judge_adversarial));
+        Program::new(steps)
+    }
+
+    /// Attacks `examples` (indices into the data set, `labels` their classes): the clean images once, then `restarts`
+    /// runs of the attack (1 where its start is not random), each on the examples that are still right.
+    /// `progress` hears how many attacks are done and how many there may be.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn run(
+        &self,
+        examples: &[u32],
+        labels: &[u32],
+        restarts: u32,
+        seed: u64,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<Verdicts> {
+        let mut verdicts = Verdicts::default();
+        for chunk in examples.chunks(self.batch) {
+            self.load(chunk, seed, 0)?;
+            Program::new(vec![self.attack.loading(), Step::Run(&self.judge_clean)]).run()?;
+            verdicts.clean.extend(&self.predictions()?.0[..chunk.len()]);
+        }
+        verdicts.correct = verdicts.clean.iter().zip(labels).map(|(a, b)| a == b).collect();
+        verdicts.robust = verdicts.correct.clone();
+        verdicts.adversarial = verdicts.clean.clone();
+        let restarts = if self.random { restarts.max(1) } else { 1 };
+        for restart in 0..restarts {
+            let standing: Vec<usize> = (0..examples.len()).filter(|&i| verdicts.robust[i]).collect();
+            let mut done = 0;
+            for chunk in standing.chunks(self.batch) {
+                let ids: Vec<u32> = chunk.iter().map(|&i| examples[i]).collect();
+                self.load(&ids, seed, restart)?;
+                self.attack_program().run()?;
+                let (predictions, _) = self.predictions()?;
+                for (&i, &prediction) in chunk.iter().zip(&predictions) {
+                    verdicts.adversarial[i] = prediction;
+                    verdicts.robust[i] = prediction == labels[i];
+                }
+                done += chunk.len();
+                let left = (restarts - 1 - restart) as usize * standing.len();
+                let before = restart as usize * examples.len();
+                progress(before + done, before + standing.len() + left);
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// The adversarial images of one run of the attack on these examples.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn images(&self, examples: &[u32], seed: u64) -> Result<Vec<Adversarial>> {
+        let mut all = Vec::with_capacity(examples.len());
+        for chunk in examples.chunks(self.batch) {
+            self.load(chunk, seed, 0)?;
+            Program::new(vec![self.attack.loading(), Step::Run(&self.judge_clean)]).run()?;
+            let (clean_class, clean_confidence) = self.predictions()?;
+            self.attack_program().run()?;
+            let (class, confidence) = self.predictions()?;
+            let clean = self.store.read_f32(&self.names.of("x"))?;
+            let adversarial = self.store.read_f32(&self.names.of("adversarial"))?;
+            for (i, &example) in chunk.iter().enumerate() {
+                let pixels = i * self.image..(i + 1) * self.image;
+                all.push(Adversarial {
+                    example,
+                    clean: clean[pixels.clone()].to_vec(),
+                    adversarial: adversarial[pixels].to_vec(),
+                    clean_prediction: (clean_class[i], clean_confidence[i]),
+                    adversarial_prediction: (class[i], confidence[i]),
+                });
+            }
+        }
+        Ok(all)
+    }
+}

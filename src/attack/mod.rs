@@ -1,0 +1,47 @@
+//! Attacks: the worst allowed perturbation, by gradient ascent recorded on the tape.
+//!
+//! An attack says how it starts and what one step does, given the gradient of the loss by the image; it is recorded
+//! once and replayed. What it must never do is in [`ThreatModel`].
+
+mod evaluate;
+mod fgsm;
+mod pgd;
+mod recorded;
+mod threat;
+
+pub use evaluate::{Adversarial, Evaluation, Verdicts};
+pub use fgsm::{Fgsm, FgsmRs};
+pub use pgd::Pgd;
+pub use recorded::{Classifier, Names, RecordedAttack};
+pub use threat::{Ball, Norm, Rational, ThreatModel};
+
+use crate::tape::{Draw, Purpose, Var};
+
+/// A white-box attack by steps of gradient ascent on the cross-entropy.
+pub trait Attack: Send + Sync {
+    /// Its name with its number of steps, as "PGD-40".
+    fn name(&self) -> String;
+
+    /// What it may do.
+    fn threat(&self) -> &ThreatModel;
+
+    /// Gradients it takes a restart.
+    fn steps(&self) -> usize;
+
+    /// Length of a step, in pixel values.
+    fn step_size(&self) -> f64;
+
+    /// Whether its start is random, so that restarts differ.
+    fn is_random(&self) -> bool;
+
+    /// Records where it starts.
+    fn start<'t>(&self, ball: &Ball<'t>, draw: Draw<'t>, purpose: Purpose) -> Var<'t>;
+
+    /// Records a step from `current`, given the gradient of the loss there.
+    fn step<'t>(&self, ball: &Ball<'t>, current: Var<'t>, gradient: Var<'t>) -> Var<'t> {
+        ball.ascend(current, gradient)
+    }
+
+    /// All that a robust accuracy must be printed with: "PGD-40, Linf 0.3, step 0.01, random start".
+    fn line(&self) -> String;
+}

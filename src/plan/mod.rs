@@ -1,0 +1,293 @@
+//! Compiling tapes: launches in order, memory placed, kernels chosen, everything a run needs made once.
+//!
+//! [`Schedule`] is the device-free part (what will be launched, how many bytes it takes), [`Plan`] the part that is
+//! bound to a device and its tensors, [`Program`] plans and repeats of plans run as one submission.
+
+mod lower;
+mod memory;
+mod program;
+
+pub use lower::TensorUse;
+pub use memory::Slot;
+pub use program::{Program, Step, Timing};
+
+use crate::cpu::Executor;
+use crate::device::{Device, Kind};
+use crate::error::{Error, Result};
+use crate::kernels::Compiled;
+use crate::launch::{Kernel, Launch, Place};
+use crate::shape::{DType, Shape};
+use crate::tape::Tape;
+use crate::tensor::{self, Host, Storage, Store, Tensor};
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+
+/// What a plan will do, before any device is asked for anything.
+pub struct Schedule {
+    /// The launches, in order.
+    pub launches: Vec<Launch>,
+    /// For each launch, where in the network it comes from; a trailing ' marks gradients.
+    pub scopes: Vec<Rc<str>>,
+    /// The named tensors it reads or writes; [`Place::Tensor`] counts in these.
+    pub tensors: Vec<TensorUse>,
+    /// Its temporary memory; [`Place::Slot`] counts in these.
+    pub slots: Vec<Slot>,
+}
+
+impl Schedule {
+    /// Lowers a tape. Everything the tape's assignments need is kept; without `fuse` each op is its own launch (to
+    /// hold the fused plan against).
+    ///
+    /// # Errors
+    /// The tape's first shape error; [`Error::Unsupported`] for a copy of integers.
+    pub fn new(tape: &Tape, fuse: bool) -> Result<Schedule> {
+        tape.check()?;
+        let lowered = lower::lower(tape, fuse);
+        let (places, slots) = memory::place(&lowered.groups);
+        let place_of = |base| match base {
+            lower::Base::Group(group) => places[group],
+            lower::Base::Tensor(tensor) => Place::Tensor(tensor),
+        };
+        let mut launches = Vec::with_capacity(places.len());
+        for (group, &output) in lowered.groups.iter().zip(&places) {
+            if group.dtype != DType::F32 && matches!(group.kernel, Kernel::Map { .. }) {
+                return Err(Error::Unsupported(format!(
+                    "a tensor of {} {} cannot be copied to another: only floats can be assigned from a tensor",
+                    group.dtype, group.shape
+                )));
+            }
+            launches.push(lower::launch(group, output, place_of));
+        }
+        let scopes = lowered.groups.iter().map(|group| group.scope.clone()).collect();
+        Ok(Schedule { launches, scopes, tensors: lowered.tensors, slots })
+    }
+
+    /// Bytes of temporaries.
+    pub fn temporary_bytes(&self) -> u64 {
+        self.slots.iter().map(|slot| (slot.len * slot.dtype.bytes()) as u64).sum()
+    }
+
+    /// Bytes of the tensors it names that `store` does not hold yet.
+    pub fn new_tensor_bytes(&self, store: &Store) -> u64 {
+        let missing = self.tensors.iter().filter(|tensor| store.get(&tensor.name).is_none());
+        missing.map(|tensor| (tensor.shape.len() * tensor.dtype.bytes()) as u64).sum()
+    }
+
+    /// Floating-point operations of the products of a run.
+    pub fn flops(&self) -> u64 {
+        self.launches.iter().map(|launch| launch.kernel.flops()).sum()
+    }
+
+    fn place_name(&self, place: Place) -> String {
+        match place {
+            Place::Slot(slot) => format!("t{slot}"),
+            Place::Tensor(tensor) => self.tensors[tensor].name.clone(),
+        }
+    }
+
+    fn len_of(&self, place: Place, launch: &Launch) -> usize {
+        match place {
+            Place::Tensor(tensor) => self.tensors[tensor].shape.len(),
+            place if place == launch.output => launch.shape.len(),
+            Place::Slot(slot) => self.slots[slot].len,
+        }
+    }
+
+    /// Bytes a launch reads and writes when each buffer is touched once (a slot counts at its full size).
+    pub fn bytes(&self, launch: &Launch) -> u64 {
+        let operands = launch.operands();
+        let reads = launch.inputs.iter().chain(operands.iter().map(|(place, _)| place));
+        let elements: usize = reads.map(|&place| self.len_of(place, launch)).sum();
+        let written = launch.shape.len() * (1 + usize::from(launch.updates_in_place()));
+        4 * (elements + written) as u64
+    }
+}
+
+impl fmt::Display for Schedule {
+    /// A launch a line: number, scope, kernel with its stages, what it reads, what it writes, shape, million
+    /// floating-point operations. `t0`, `t1`, ... are temporaries.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.scopes.iter().map(|scope| scope.len()).max().unwrap_or(0).max(5);
+        for (index, (launch, scope)) in self.launches.iter().zip(&self.scopes).enumerate() {
+            let mut reads: Vec<String> = launch.inputs.iter().map(|&place| self.place_name(place)).collect();
+            reads.extend(launch.operands().iter().map(|(place, _)| self.place_name(*place)));
+            let update = if launch.updates_in_place() { "+=" } else { "=" };
+            let output = self.place_name(launch.output);
+            write!(f, "{index:3} {scope:width$}  {output} {update} {launch} ({})", reads.join(", "))?;
+            write!(f, "  {}", launch.shape)?;
+            match launch.kernel.flops() {
+                0 => writeln!(f)?,
+                flops => writeln!(f, "  {:.2} MFLOP", flops as f64 / 1e6)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Backend {
+    F32(RefCell<Executor<f32>>),
+    F64(RefCell<Executor<f64>>),
+    Gpu(Box<Compiled>),
+}
+
+/// A compiled tape, bound to the tensors of a store.
+pub struct Plan {
+    schedule: Schedule,
+    device: Device,
+    slots: Vec<Tensor>,
+    tensors: Vec<Tensor>,
+    backend: Backend,
+}
+
+impl Plan {
+    /// Compiles a tape against a store: named tensors that the store lacks are made (zero-filled).
+    ///
+    /// # Errors
+    /// A shape error of the tape; a name in use with another shape; [`Error::OutOfMemory`], decided before anything
+    /// is allocated; an error of the device.
+    pub fn compile(tape: &Tape, store: &Store) -> Result<Plan> {
+        Plan::of(Schedule::new(tape, true)?, store)
+    }
+
+    /// As [`Plan::compile`] with each op its own launch.
+    ///
+    /// # Errors
+    /// As [`Plan::compile`].
+    pub fn compile_unfused(tape: &Tape, store: &Store) -> Result<Plan> {
+        Plan::of(Schedule::new(tape, false)?, store)
+    }
+
+    /// Binds a schedule to a store.
+    ///
+    /// # Errors
+    /// As [`Plan::compile`].
+    pub fn of(schedule: Schedule, store: &Store) -> Result<Plan> {
+        let device = store.device().clone();
+        fits(&schedule, store)?;
+        let mut tensors = Vec::new();
+        for tensor in &schedule.tensors {
+            tensors.push(store.ensure(&tensor.name, tensor.shape, tensor.dtype)?);
+            if let Some(value) = tensor.constant {
+                store.write(&tensor.name, &Host::F64(vec![value]))?;
+            }
+        }
+        let slots = schedule
+            .slots
+            .iter()
+            .enumerate()
+            .map(|(index, slot)| {
+                let storage =
+                    tensor::allocate(&device, slot.dtype, slot.len, &format!("temporary t{index}"))?;
+                Ok(Tensor { shape: Shape::new(&[slot.len]), dtype: slot.dtype, storage })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let backend = match &device.kind {
+            Kind::Cpu => Backend::F32(RefCell::new(Executor::new(
+                schedule.launches.clone(),
+                buffers(&slots, |s| if let Storage::F32(b) = s { Some(b.clone()) } else { None }),
+                buffers(&tensors, |s| if let Storage::F32(b) = s { Some(b.clone()) } else { None }),
+            ))),
+            Kind::Reference => Backend::F64(RefCell::new(Executor::new(
+                schedule.launches.clone(),
+                buffers(&slots, |s| if let Storage::F64(b) = s { Some(b.clone()) } else { None }),
+                buffers(&tensors, |s| if let Storage::F64(b) = s { Some(b.clone()) } else { None }),
+            ))),
+            Kind::Gpu(gpu) => Backend::Gpu(Box::new(Compiled::new(
+                gpu,
+                &schedule.launches,
+                &buffers(&slots, |s| if let Storage::Gpu(b) = s { Some(b.clone()) } else { None }),
+                &buffers(&tensors, |s| if let Storage::Gpu(b) = s { Some(b.clone()) } else { None }),
+            )?)),
+        };
+        Ok(Plan { schedule, device, slots, tensors, backend })
+    }
+
+    /// Its launches, tensors and slots.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// Runs it once: one submission.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn run(&self) -> Result<()> {
+        Program::new(vec![Step::Run(self)]).run()
+    }
+
+    /// What a launch wrote, read back.
+    fn output(&self, launch: usize) -> Result<Host> {
+        let launch = &self.schedule.launches[launch];
+        let tensor = match launch.output {
+            Place::Slot(slot) => &self.slots[slot],
+            Place::Tensor(tensor) => &self.tensors[tensor],
+        };
+        // A slot may be larger than this value.
+        let mut host = tensor::read(&self.device, std::slice::from_ref(tensor))?.remove(0);
+        match &mut host {
+            Host::F32(v) => v.truncate(launch.shape.len()),
+            Host::F64(v) => v.truncate(launch.shape.len()),
+            Host::U32(v) => v.truncate(launch.shape.len()),
+            Host::U8(v) => v.truncate(launch.shape.len()),
+        }
+        Ok(host)
+    }
+
+    /// A launch's number, kernel and place in the network, for people.
+    fn launch_name(&self, index: usize) -> String {
+        let (launch, scope) = (&self.schedule.launches[index], &self.schedule.scopes[index]);
+        let at = if scope.is_empty() { String::new() } else { format!(" at {scope}") };
+        format!("{launch} {}{at}", launch.shape)
+    }
+}
+
+fn buffers<B>(tensors: &[Tensor], of: impl Fn(&Storage) -> Option<B>) -> Vec<B> {
+    let found: Vec<B> = tensors.iter().filter_map(|tensor| of(&tensor.storage)).collect();
+    debug_assert_eq!(found.len(), tensors.len(), "a store's tensors are on its device");
+    found
+}
+
+/// Whether the schedule's temporaries and new tensors fit the device.
+fn fits(schedule: &Schedule, store: &Store) -> Result<()> {
+    let Kind::Gpu(gpu) = &store.device().kind else { return Ok(()) };
+    let needed = schedule.temporary_bytes() + schedule.new_tensor_bytes(store);
+    let available = gpu.memory_budget().saturating_sub(gpu.memory_used());
+    let sizes = schedule.slots.iter().map(|slot| slot.len * slot.dtype.bytes());
+    let sizes = sizes.chain(schedule.tensors.iter().map(|t| t.shape.len() * t.dtype.bytes()));
+    let largest = sizes.max().unwrap_or(0) as u64;
+    if needed > available || largest > gpu.max_buffer() {
+        let what = match needed > available {
+            true => "the plan".to_string(),
+            false => "the plan's largest tensor".to_string(),
+        };
+        let (needed, available) =
+            if needed > available { (needed, available) } else { (largest, gpu.max_buffer()) };
+        let device = store.device().describe();
+        return Err(Error::OutOfMemory { what, needed, available, device, hint: String::new() });
+    }
+    Ok(())
+}
+
+/// The largest batch, at most `wanted`, for which `record` gives a plan that fits what the store's device has left;
+/// `None` if not even one does. `record` records the tape for a batch.
+pub fn largest_batch(
+    store: &Store,
+    wanted: usize,
+    record: impl Fn(usize) -> Result<Schedule>,
+) -> Option<usize> {
+    let good = |batch: usize| record(batch).and_then(|schedule| fits(&schedule, store)).is_ok();
+    if wanted == 0 || !good(1) {
+        return None;
+    }
+    let (mut fit, mut over) = (1, wanted + 1);
+    while over - fit > 1 {
+        let middle = fit + (over - fit) / 2;
+        if good(middle) {
+            fit = middle;
+        } else {
+            over = middle;
+        }
+    }
+    Some(fit)
+}

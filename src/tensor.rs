@@ -1,0 +1,296 @@
+//! Named tensors on a device: what plans share and what survives a run.
+
+use crate::cpu::{self, Data};
+use crate::device::{Device, Kind};
+use crate::error::{Error, Result};
+use crate::gpu;
+use crate::shape::{DType, Shape};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Shape, type and storage on a device. Clones share the storage; host copies are made only on request.
+#[derive(Clone)]
+pub struct Tensor {
+    /// Its shape.
+    pub shape: Shape,
+    /// Its element type.
+    pub dtype: DType,
+    pub(crate) storage: Storage,
+}
+
+#[derive(Clone)]
+pub(crate) enum Storage {
+    F32(cpu::Buffer<f32>),
+    F64(cpu::Buffer<f64>),
+    Gpu(gpu::Buffer),
+}
+
+/// Values on the host.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Host {
+    /// Floats; those of the f64 reference are rounded where f32 is asked for.
+    F32(Vec<f32>),
+    /// Floats of the reference executor.
+    F64(Vec<f64>),
+    /// Indices, labels, counters.
+    U32(Vec<u32>),
+    /// Bytes.
+    U8(Vec<u8>),
+}
+
+impl Host {
+    /// As f64; integers too.
+    pub fn to_f64(&self) -> Vec<f64> {
+        match self {
+            Host::F32(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            Host::F64(v) => v.clone(),
+            Host::U32(v) => v.iter().map(|&x| f64::from(x)).collect(),
+            Host::U8(v) => v.iter().map(|&x| f64::from(x)).collect(),
+        }
+    }
+
+    fn dtype(&self) -> DType {
+        match self {
+            Host::F32(_) | Host::F64(_) => DType::F32,
+            Host::U32(_) => DType::U32,
+            Host::U8(_) => DType::U8,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Host::F32(v) => v.len(),
+            Host::F64(v) => v.len(),
+            Host::U32(v) => v.len(),
+            Host::U8(v) => v.len(),
+        }
+    }
+}
+
+/// The named tensors of one device. Plans compiled against the same store share those of the same name: weights,
+/// inputs, optimiser state, the attack's iterate, counters of loss and correct answers. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    device: Device,
+    tensors: Arc<Mutex<BTreeMap<String, Tensor>>>,
+}
+
+impl Store {
+    /// An empty store on this device.
+    pub fn new(device: &Device) -> Store {
+        Store { device: device.clone(), tensors: Arc::default() }
+    }
+
+    /// Its device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The names in use.
+    pub fn names(&self) -> Vec<String> {
+        self.lock().keys().cloned().collect()
+    }
+
+    /// The tensor of this name, if there is one.
+    pub fn get(&self, name: &str) -> Option<Tensor> {
+        self.lock().get(name).cloned()
+    }
+
+    /// Forgets a tensor; plans that use it keep it.
+    pub fn remove(&self, name: &str) {
+        self.lock().remove(name);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Tensor>> {
+        // A panic elsewhere cannot leave the map half changed.
+        self.tensors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tensor of this name, made and zero-filled when there is none.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] when the name is in use with another shape or type; [`Error::OutOfMemory`].
+    pub fn ensure(&self, name: &str, shape: Shape, dtype: DType) -> Result<Tensor> {
+        if let Some(have) = self.get(name) {
+            if have.shape != shape || have.dtype != dtype {
+                return Err(Error::Tensor { name: name.into(), have: have.shape, want: shape });
+            }
+            return Ok(have);
+        }
+        let storage = allocate(&self.device, dtype, shape.len(), name)?;
+        let tensor = Tensor { shape, dtype, storage };
+        self.lock().insert(name.to_string(), tensor.clone());
+        Ok(tensor)
+    }
+
+    fn find(&self, name: &str) -> Result<Tensor> {
+        self.get(name).ok_or_else(|| {
+            let names = self.names();
+            Error::unknown("tensor", name, &names.iter().map(String::as_str).collect::<Vec<_>>())
+        })
+    }
+
+    /// Writes f32 values.
+    ///
+    /// # Errors
+    /// An unknown name, another number of values than the tensor has, or another type.
+    pub fn write_f32(&self, name: &str, values: &[f32]) -> Result<()> {
+        self.write(name, &Host::F32(values.to_vec()))
+    }
+
+    /// Writes f64 values, rounded where the device computes in f32.
+    ///
+    /// # Errors
+    /// As [`Store::write_f32`].
+    pub fn write_f64(&self, name: &str, values: &[f64]) -> Result<()> {
+        self.write(name, &Host::F64(values.to_vec()))
+    }
+
+    /// Writes u32 values.
+    ///
+    /// # Errors
+    /// As [`Store::write_f32`].
+    pub fn write_u32(&self, name: &str, values: &[u32]) -> Result<()> {
+        self.write(name, &Host::U32(values.to_vec()))
+    }
+
+    /// Makes the tensor if need be, and writes it.
+    ///
+    /// # Errors
+    /// As [`Store::ensure`] and [`Store::write_f32`].
+    pub fn put(&self, name: &str, shape: impl Into<Shape>, values: &Host) -> Result<()> {
+        self.ensure(name, shape.into(), values.dtype())?;
+        self.write(name, values)
+    }
+
+    /// Writes values. It does not wait for the device: the next run sees them.
+    ///
+    /// # Errors
+    /// As [`Store::write_f32`].
+    pub fn write(&self, name: &str, values: &Host) -> Result<()> {
+        let tensor = self.find(name)?;
+        if values.len() != tensor.shape.len() || values.dtype() != tensor.dtype {
+            let (have, want) = (tensor.shape, values.len());
+            return Err(Error::argument(
+                format!("tensor `{name}`"),
+                format!("{want} values of {}", values.dtype()),
+                format!("it holds {} {have}, {} values", tensor.dtype, have.len()),
+            ));
+        }
+        match &tensor.storage {
+            Storage::F32(buffer) => write_host(buffer, values, |x| x as f32),
+            Storage::F64(buffer) => write_host(buffer, values, |x| x),
+            Storage::Gpu(buffer) => {
+                let Kind::Gpu(gpu) = &self.device.kind else { return Ok(()) };
+                match values {
+                    Host::F32(v) => gpu.write(buffer, bytemuck::cast_slice(v))?,
+                    Host::F64(v) => {
+                        let v: Vec<f32> = v.iter().map(|&x| x as f32).collect();
+                        gpu.write(buffer, bytemuck::cast_slice(&v))?;
+                    }
+                    Host::U32(v) => gpu.write(buffer, bytemuck::cast_slice(v))?,
+                    Host::U8(v) => gpu.write(buffer, v)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads tensors in one readback.
+    ///
+    /// # Errors
+    /// An unknown name, or an error of the device.
+    pub fn read(&self, names: &[&str]) -> Result<Vec<Host>> {
+        let tensors = names.iter().map(|name| self.find(name)).collect::<Result<Vec<_>>>()?;
+        read(&self.device, &tensors)
+    }
+
+    /// Reads a float tensor.
+    ///
+    /// # Errors
+    /// As [`Store::read`]; or the tensor does not hold floats.
+    pub fn read_f32(&self, name: &str) -> Result<Vec<f32>> {
+        match self.read(&[name])?.remove(0) {
+            Host::F32(values) => Ok(values),
+            Host::F64(values) => Ok(values.into_iter().map(|x| x as f32).collect()),
+            other => {
+                Err(Error::argument(format!("tensor `{name}`"), other.dtype(), "it does not hold floats"))
+            }
+        }
+    }
+
+    /// Reads a tensor as f64.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn read_f64(&self, name: &str) -> Result<Vec<f64>> {
+        Ok(self.read(&[name])?.remove(0).to_f64())
+    }
+
+    /// Bytes of all tensors.
+    pub fn bytes(&self) -> u64 {
+        self.lock().values().map(|t| (t.shape.len() * t.dtype.bytes()) as u64).sum()
+    }
+}
+
+/// Reads tensors of this device in one readback.
+pub(crate) fn read(device: &Device, tensors: &[Tensor]) -> Result<Vec<Host>> {
+    if let Kind::Gpu(gpu) = &device.kind {
+        let buffers: Vec<&gpu::Buffer> = tensors
+            .iter()
+            .filter_map(|t| if let Storage::Gpu(buffer) = &t.storage { Some(buffer) } else { None })
+            .collect();
+        let all = gpu.read(&buffers)?;
+        return Ok(tensors.iter().zip(all).map(|(tensor, bytes)| from_bytes(tensor, bytes)).collect());
+    }
+    device.count_readback();
+    Ok(tensors
+        .iter()
+        .map(|tensor| match &tensor.storage {
+            Storage::F32(buffer) => read_host(buffer, Host::F32),
+            Storage::F64(buffer) => read_host(buffer, Host::F64),
+            Storage::Gpu(_) => unreachable!("a store's tensors are on its device"),
+        })
+        .collect())
+}
+
+fn from_bytes(tensor: &Tensor, bytes: Vec<u8>) -> Host {
+    let bytes = &bytes[..tensor.shape.len() * tensor.dtype.bytes()];
+    match tensor.dtype {
+        DType::F32 => Host::F32(bytemuck::pod_collect_to_vec(bytes)),
+        DType::F16 => {
+            let halves: Vec<u16> = bytemuck::pod_collect_to_vec(bytes);
+            Host::F32(halves.into_iter().map(|bits| half::f16::from_bits(bits).to_f32()).collect())
+        }
+        DType::U32 => Host::U32(bytemuck::pod_collect_to_vec(bytes)),
+        DType::U8 => Host::U8(bytes.to_vec()),
+    }
+}
+
+fn write_host<T: cpu::Float>(buffer: &cpu::Buffer<T>, values: &Host, to: impl Fn(f64) -> T) {
+    let mut data = buffer.write().unwrap_or_else(PoisonError::into_inner);
+    match (&mut *data, values) {
+        (Data::Float(to_), Host::F32(v)) => to_.iter_mut().zip(v).for_each(|(a, &b)| *a = to(f64::from(b))),
+        (Data::Float(to_), Host::F64(v)) => to_.iter_mut().zip(v).for_each(|(a, &b)| *a = to(b)),
+        (Data::U32(to_), Host::U32(v)) => to_[..v.len()].copy_from_slice(v),
+        (Data::U8(to_), Host::U8(v)) => to_[..v.len()].copy_from_slice(v),
+        _ => unreachable!("types were compared"),
+    }
+}
+
+fn read_host<T: cpu::Float>(buffer: &cpu::Buffer<T>, float: impl Fn(Vec<T>) -> Host) -> Host {
+    match &*buffer.read().unwrap_or_else(PoisonError::into_inner) {
+        Data::Float(v) => float(v.clone()),
+        Data::U32(v) => Host::U32(v.clone()),
+        Data::U8(v) => Host::U8(v.clone()),
+    }
+}
+
+/// Zero-filled storage.
+pub(crate) fn allocate(device: &Device, dtype: DType, len: usize, what: &str) -> Result<Storage> {
+    Ok(match &device.kind {
+        Kind::Cpu => Storage::F32(cpu::allocate(dtype, len)),
+        Kind::Reference => Storage::F64(cpu::allocate(dtype, len)),
+        Kind::Gpu(gpu) => Storage::Gpu(gpu.allocate((len * dtype.bytes()) as u64, what)?),
+    })
+}

@@ -1,0 +1,17 @@
+//! Training: recipes, methods, optimisers, schedules, checkpoints, and the loop.
+
+pub mod checkpoint;
+mod method;
+mod optimizer;
+mod recipe;
+mod record;
+mod schedule;
+mod trainer;
+
+pub use checkpoint::{Position, Weights};
+pub use method::{METHODS, Method, method};
+pub use optimizer::{OPTIMIZERS, Optimizer};
+pub use recipe::{MODES, Recipe};
+pub use record::{EpochRecord, Observer, Silent, StepReport};
+pub use schedule::{SCHEDULES, Schedule};
+pub use trainer::{EVALUATION_BATCH, Outcome, Trainer};

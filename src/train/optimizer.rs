@@ -1,0 +1,135 @@
+//! Optimisers, recorded: new weights as a function of old weights, gradients and state, in PyTorch's exact form.
+//!
+//! Each update reads and writes weight and state at the same element only, so it becomes one launch in place for
+//! each state and one for the weight.
+
+use super::Recipe;
+use crate::error::{Error, Result};
+use crate::shape::{DType, Shape};
+use crate::tape::{Tape, Var};
+use crate::tensor::{Host, Store};
+
+/// Names of the optimisers.
+pub const OPTIMIZERS: [&str; 3] = ["sgd", "adam", "adamw"];
+
+/// An optimiser and its constants; the learning rate is a scalar of the store.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Optimizer {
+    /// Stochastic gradient descent (`torch.optim.SGD`, dampening 0).
+    Sgd {
+        /// Momentum; 0 keeps no state.
+        momentum: f64,
+        /// Nesterov's form.
+        nesterov: bool,
+        /// Added to the gradient, times the weight.
+        weight_decay: f64,
+    },
+    /// Adam (Kingma and Ba 2015; `torch.optim.Adam`), beta 0.9 and 0.999, epsilon 1e-8.
+    Adam {
+        /// Added to the gradient, times the weight; or to the update, when decoupled.
+        weight_decay: f64,
+        /// Decoupled weight decay: AdamW (Loshchilov and Hutter 2019).
+        decoupled: bool,
+    },
+}
+
+const BETA1: f64 = 0.9;
+const BETA2: f64 = 0.999;
+const EPSILON: f64 = 1e-8;
+
+/// What the next step's direction is multiplied by; a scalar. The learning rate; for Adam divided by 1 - beta1^t.
+const RATE: &str = "optimizer.rate";
+/// Adam: 1 / sqrt(1 - beta2^t); a scalar.
+const CORRECTION: &str = "optimizer.correction";
+/// AdamW: 1 - learning rate * weight decay; a scalar.
+const KEEP: &str = "optimizer.keep";
+
+impl Optimizer {
+    /// The recipe's optimiser.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for an unknown name.
+    pub fn of(recipe: &Recipe) -> Result<Optimizer> {
+        let Recipe { momentum, nesterov, weight_decay, .. } = *recipe;
+        match recipe.optimizer.as_str() {
+            "sgd" => Ok(Optimizer::Sgd { momentum, nesterov, weight_decay }),
+            "adam" => Ok(Optimizer::Adam { weight_decay, decoupled: false }),
+            "adamw" => Ok(Optimizer::Adam { weight_decay, decoupled: true }),
+            other => Err(Error::unknown("optimizer", other, &OPTIMIZERS)),
+        }
+    }
+
+    /// Names of the state tensors of weight `name`.
+    pub fn state(&self, name: &str) -> Vec<String> {
+        match self {
+            Optimizer::Sgd { momentum: 0.0, .. } => Vec::new(),
+            Optimizer::Sgd { .. } => vec![format!("optimizer.momentum/{name}")],
+            Optimizer::Adam { .. } => {
+                vec![format!("optimizer.first_moment/{name}"), format!("optimizer.second_moment/{name}")]
+            }
+        }
+    }
+
+    /// Records the update of weight `name` by its gradient, and assigns weight and state. Returns the new weight.
+    pub fn record<'t>(&self, tape: &'t Tape, name: &str, weight: Var<'t>, gradient: Var<'t>) -> Var<'t> {
+        let scalar = |name: &str| tape.source(name, Shape::scalar(), DType::F32);
+        let rate = scalar(RATE);
+        let names = self.state(name);
+        let state = |i: usize| tape.source(&names[i], weight.shape(), DType::F32);
+        let updated = match *self {
+            Optimizer::Sgd { momentum, nesterov, weight_decay } => {
+                let gradient = decayed(gradient, weight, weight_decay);
+                let direction = if momentum == 0.0 {
+                    gradient
+                } else {
+                    let velocity = gradient.add_scaled(state(0), momentum);
+                    tape.assign(&names[0], velocity);
+                    if nesterov { gradient.add_scaled(velocity, momentum) } else { velocity }
+                };
+                weight - direction * rate
+            }
+            Optimizer::Adam { weight_decay, decoupled } => {
+                let gradient = if decoupled { gradient } else { decayed(gradient, weight, weight_decay) };
+                let first = gradient.scale(1.0 - BETA1).add_scaled(state(0), BETA1);
+                let second = gradient.square().scale(1.0 - BETA2).add_scaled(state(1), BETA2);
+                tape.assign(&names[0], first);
+                tape.assign(&names[1], second);
+                // m / (sqrt(v / (1 - beta2^t)) + epsilon), from v on so that it is one chain.
+                let root = (second.sqrt() * scalar(CORRECTION)).affine(1.0, EPSILON);
+                let kept = if decoupled { weight * scalar(KEEP) } else { weight };
+                kept - first / root * rate
+            }
+        };
+        tape.assign(name, updated);
+        updated
+    }
+
+    /// Tells the store the learning rate of step `t` (counted from 1) and what depends on t.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn prepare(&self, store: &Store, t: u64, learning_rate: f64) -> Result<()> {
+        let put = |name: &str, value: f64| store.put(name, Shape::scalar(), &Host::F64(vec![value]));
+        match *self {
+            Optimizer::Sgd { .. } => put(RATE, learning_rate),
+            Optimizer::Adam { weight_decay, decoupled } => {
+                let t = t as f64;
+                put(RATE, learning_rate / (1.0 - BETA1.powf(t)))?;
+                put(CORRECTION, 1.0 / (1.0 - BETA2.powf(t)).sqrt())?;
+                if decoupled { put(KEEP, 1.0 - learning_rate * weight_decay) } else { Ok(()) }
+            }
+        }
+    }
+}
+
+/// `gradient + decay * weight`.
+fn decayed<'t>(gradient: Var<'t>, weight: Var<'t>, decay: f64) -> Var<'t> {
+    if decay == 0.0 { gradient } else { gradient.add_scaled(weight, decay) }
+}
+
+/// Records `average + (1 - decay) * (weight - average)` and assigns it to tensor `name`: an exponential moving
+/// average of weights (Gowal et al. 2020, section 3.4), for a scalar `decay`.
+pub fn record_average<'t>(tape: &'t Tape, name: &str, weight: Var<'t>, decay: f64) {
+    let average = tape.source(name, weight.shape(), DType::F32);
+    tape.assign(name, (weight - average).scale(1.0 - decay) + average);
+}

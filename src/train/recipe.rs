@@ -1,0 +1,182 @@
+//! A recipe: every number of a training run, as a TOML file or as flags.
+
+use crate::attack::{Norm, Rational, ThreatModel};
+use crate::error::{Error, Result};
+use crate::nn::Mode;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Everything that determines a run, besides the device. Unknown keys are errors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recipe {
+    /// The data set: `mnist` (the embedded sample), or a folder with the four IDX files.
+    pub data: String,
+    /// The architecture's name.
+    pub model: String,
+    /// The training method's name.
+    pub method: String,
+    /// Norm of the perturbation: `linf` or `l2`.
+    pub norm: String,
+    /// Radius of the perturbation in pixel values: "8/255" or a decimal.
+    pub epsilon: String,
+    /// Steps of the attack inside training.
+    pub steps: usize,
+    /// Length of a step, as epsilon is given.
+    pub step_size: String,
+    /// Start the attack at a random point.
+    pub random_start: bool,
+    /// Clip the random start of fgsm-rs to [0, 1] before the gradient.
+    pub clip_start: bool,
+    /// Batch norm inside the attack: `eval`, `train` or `train-frozen`.
+    pub attack_batch_norm: String,
+    /// Share of the steps over which epsilon and step size grow from 0.
+    pub epsilon_warmup: f64,
+    /// Passes over the training images.
+    pub epochs: u32,
+    /// Images in a batch.
+    pub batch: usize,
+    /// `sgd`, `adam` or `adamw`.
+    pub optimizer: String,
+    /// Largest learning rate.
+    pub learning_rate: f64,
+    /// `constant`, `linear`, `cosine`, `cyclic` or `piecewise`.
+    pub schedule: String,
+    /// Momentum of sgd.
+    pub momentum: f64,
+    /// Nesterov's form of momentum.
+    pub nesterov: bool,
+    /// L2 penalty as the optimizer adds it to gradients (adamw: decoupled), on all parameters.
+    pub weight_decay: f64,
+    /// Decay of the averaged weights that are validated and saved; 0 does without.
+    pub weight_average: f64,
+    /// Images held out of the training set to choose the checkpoint by.
+    pub validation: usize,
+    /// Steps of the PGD attack on the validation images, of step size 2.5 epsilon / steps.
+    pub validation_steps: usize,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+impl Default for Recipe {
+    /// The main job: the fast-adversarial CNN on the embedded MNIST sample.
+    fn default() -> Recipe {
+        Recipe {
+            data: "mnist".into(),
+            model: "mnist-fast".into(),
+            method: "pgd".into(),
+            norm: "linf".into(),
+            epsilon: "0.3".into(),
+            steps: 5,
+            step_size: "0.1".into(),
+            random_start: true,
+            clip_start: false,
+            attack_batch_norm: "eval".into(),
+            epsilon_warmup: 0.5,
+            epochs: 15,
+            batch: 64,
+            optimizer: "adam".into(),
+            learning_rate: 2e-3,
+            schedule: "linear".into(),
+            momentum: 0.9,
+            nesterov: false,
+            weight_decay: 0.0,
+            weight_average: 0.0,
+            validation: 1000,
+            validation_steps: 10,
+            seed: 0,
+        }
+    }
+}
+
+/// The names batch-norm modes go by.
+pub const MODES: [&str; 3] = ["eval", "train", "train-frozen"];
+
+impl Recipe {
+    /// Reads a recipe file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read; [`Error::File`] when it is not TOML, has an unknown key or a value of
+    /// the wrong type; what [`Recipe::check`] finds.
+    pub fn read(path: &Path) -> Result<Recipe> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "reading the recipe", e))?;
+        let recipe: Recipe = toml::from_str(&text).map_err(|e| Error::file(path, e.to_string()))?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// As a TOML file.
+    ///
+    /// # Errors
+    /// Never for a recipe that passes [`Recipe::check`].
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string_pretty(self).map_err(|e| Error::Unsupported(format!("recipe: {e}")))
+    }
+
+    /// Checks every value that can be checked without data or device.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for the first that is refused.
+    pub fn check(&self) -> Result<()> {
+        self.threat()?;
+        self.step()?;
+        self.mode()?;
+        super::method(self)?;
+        super::Optimizer::of(self)?;
+        super::Schedule::of(self)?;
+        let positive = |what: &str, value: usize| match value {
+            0 => Err(Error::argument(what, 0, "must be at least 1")),
+            _ => Ok(()),
+        };
+        positive("epochs", self.epochs as usize)?;
+        positive("batch", self.batch)?;
+        positive("validation steps", self.validation_steps)?;
+        let share =
+            |what: &str, value: f64, most: f64| match value.is_finite() && (0.0..=most).contains(&value) {
+                true => Ok(()),
+                false => Err(Error::argument(what, value, format!("must be a number from 0 to {most}"))),
+            };
+        share("epsilon warm-up", self.epsilon_warmup, 1.0)?;
+        share("weight decay", self.weight_decay, 1e3)?;
+        share("learning rate", self.learning_rate, 1e6)?;
+        share("momentum", self.momentum, 1.0)?;
+        share("weight average", self.weight_average, 1.0)
+    }
+
+    /// Norm and radius.
+    ///
+    /// # Errors
+    /// [`Error::Argument`].
+    pub fn threat(&self) -> Result<ThreatModel> {
+        let norm: Norm = self.norm.parse()?;
+        Ok(ThreatModel { norm, epsilon: rational("epsilon", &self.epsilon)? })
+    }
+
+    /// Length of a step.
+    ///
+    /// # Errors
+    /// [`Error::Argument`].
+    pub fn step(&self) -> Result<Rational> {
+        rational("step size", &self.step_size)
+    }
+
+    /// Batch norm inside the attack.
+    ///
+    /// # Errors
+    /// [`Error::Argument`].
+    pub fn mode(&self) -> Result<Mode> {
+        match self.attack_batch_norm.as_str() {
+            "eval" => Ok(Mode::Eval),
+            "train" => Ok(Mode::Train),
+            "train-frozen" => Ok(Mode::TrainFrozen),
+            other => Err(Error::unknown("batch norm in the attack", other, &MODES)),
+        }
+    }
+}
+
+fn rational(what: &str, text: &str) -> Result<Rational> {
+    text.parse().map_err(|error| match error {
+        Error::Argument { value, why, .. } => Error::Argument { what: what.into(), value, why },
+        other => other,
+    })
+}

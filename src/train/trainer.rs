@@ -1,0 +1,645 @@
+//! The training loop: one submission a step, an epoch's validation, the best weights kept, everything resumable.
+
+use super::checkpoint::{self, Position, Weights};
+use super::{EpochRecord, Method, Observer, Optimizer, Recipe, Schedule, StepReport, method, optimizer};
+use crate::attack::{Classifier, Evaluation, Names, Pgd, Rational, RecordedAttack};
+use crate::data::Dataset;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::nn::{Architecture, Mode, Net, Params};
+use crate::philox;
+use crate::plan::{Plan, Program, Schedule as Launches, Step, largest_batch};
+use crate::shape::{DType, Shape};
+use crate::tape::{Purpose, Tape};
+use crate::tensor::{Host, Store};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Images an evaluation takes at once: large enough to keep a device busy, small enough for any.
+pub const EVALUATION_BATCH: usize = 250;
+/// Steps between two reads of loss and accuracy: a read waits for the device.
+const STEPS_A_READ: u32 = 25;
+
+const LOSS: &str = "metrics.loss";
+const CORRECT: &str = "metrics.correct";
+/// Prefix of the tensors that hold averaged weights.
+const AVERAGE: &str = "average/";
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// All epochs are done.
+    Finished,
+    /// It was asked to stop, finished its step and saved.
+    Interrupted,
+}
+
+/// The plans of a training step for batches of one size.
+struct BatchPlans {
+    names: Names,
+    attack: RecordedAttack,
+    update: Plan,
+}
+
+/// A training run: a recipe, data on a device, weights.
+pub struct Trainer {
+    recipe: Recipe,
+    method: Box<dyn Method>,
+    architecture: Box<dyn Architecture>,
+    params: Params,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    store: Store,
+    /// Examples trained on, in data-set order.
+    train: Vec<u32>,
+    /// Examples held out.
+    validation: Vec<u32>,
+    labels: Vec<u32>,
+    plans: Vec<(usize, BatchPlans)>,
+    judge: Option<Evaluation>,
+    position: Position,
+    best: Option<Weights>,
+    folder: Option<PathBuf>,
+}
+
+impl Trainer {
+    /// Sets up a run: data to the device, weights drawn, plans compiled.
+    ///
+    /// # Errors
+    /// A refused number of the recipe; images that do not fit the architecture; a batch larger than the data;
+    /// [`Error::OutOfMemory`] with the largest batch that fits; an error of the device.
+    pub fn new(
+        recipe: Recipe,
+        architecture: Box<dyn Architecture>,
+        data: &Dataset,
+        device: &Device,
+    ) -> Result<Trainer> {
+        recipe.check()?;
+        if data.image != architecture.input() {
+            return Err(Error::argument(
+                "model",
+                format!("`{}`", architecture.name()),
+                format!(
+                    "takes images of {:?}, but those of `{}` are {:?}",
+                    architecture.input(),
+                    data.name,
+                    data.image
+                ),
+            ));
+        }
+        let (train, validation) = data.split_validation(recipe.validation, recipe.seed)?;
+        if recipe.batch > train.len() {
+            return Err(Error::argument(
+                "batch",
+                recipe.batch,
+                format!("larger than the {} training images; use at most that", train.len()),
+            ));
+        }
+        let params = Params::of(architecture.as_ref())?;
+        let store = Store::new(device);
+        let [h, w, c] = data.image;
+        store.put("train.images", [data.len(), h, w, c], &Host::U8(data.images.clone()))?;
+        store.put("train.labels", [data.len()], &Host::U32(data.labels.clone()))?;
+        let mut trainer = Trainer {
+            method: method(&recipe)?,
+            optimizer: Optimizer::of(&recipe)?,
+            schedule: Schedule::of(&recipe)?,
+            recipe,
+            architecture,
+            store,
+            train,
+            validation,
+            labels: data.labels.clone(),
+            plans: Vec::new(),
+            judge: None,
+            position: Position::default(),
+            best: None,
+            folder: None,
+            params,
+        };
+        let initial = trainer.params.initial(trainer.recipe.seed);
+        let names: Vec<String> = trainer.params.iter().map(|param| param.name.clone()).collect();
+        let weights: Weights = names.into_iter().zip(initial).collect();
+        checkpoint::put_weights(&trainer.store, &trainer.params, &weights)?;
+        for (name, values) in &weights {
+            if trainer.recipe.weight_average > 0.0 {
+                let shape = Shape::new(trainer.params.get(name).map_or(&[][..], |param| param.shape.dims()));
+                trainer.store.put(&format!("{AVERAGE}{name}"), shape, &Host::F32(values.clone()))?;
+            }
+        }
+        for name in [LOSS, CORRECT] {
+            trainer.store.put(name, Shape::scalar(), &Host::F32(vec![0.0]))?;
+        }
+        trainer.optimizer.prepare(&trainer.store, 1, 0.0)?;
+        let rest = trainer.train.len() % trainer.recipe.batch;
+        trainer.compile(trainer.recipe.batch)?;
+        if rest > 0 {
+            trainer.compile(rest)?;
+        }
+        Ok(trainer)
+    }
+
+    /// Saves checkpoints into this folder from now on.
+    pub fn save_into(&mut self, folder: &Path) {
+        self.folder = Some(folder.to_path_buf());
+    }
+
+    /// The network.
+    pub fn architecture(&self) -> &dyn Architecture {
+        self.architecture.as_ref()
+    }
+
+    /// The recipe.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Its method.
+    pub fn method(&self) -> &dyn Method {
+        self.method.as_ref()
+    }
+
+    /// Its tensors.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The network's parameters.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// Where it stands.
+    pub fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// Examples trained on and examples held out.
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.train.len(), self.validation.len())
+    }
+
+    /// Steps of an epoch.
+    pub fn steps_an_epoch(&self) -> u32 {
+        self.train.len().div_ceil(self.recipe.batch) as u32
+    }
+
+    /// Steps of the run.
+    pub fn total_steps(&self) -> u64 {
+        u64::from(self.steps_an_epoch()) * u64::from(self.recipe.epochs)
+    }
+
+    /// The attack that judges the validation images, as its line.
+    pub fn validation_attack(&self) -> Result<Pgd> {
+        let threat = self.recipe.threat()?;
+        let steps = self.recipe.validation_steps;
+        let step_size = Rational::from((2.5e4 * threat.epsilon.value() / steps as f64).round() / 1e4);
+        Ok(Pgd { threat, steps, step_size, random_start: true })
+    }
+
+    fn on(&self, mode: Mode) -> Classifier<'_> {
+        Classifier { architecture: self.architecture.as_ref(), mode, examples: self.labels.len() }
+    }
+
+    fn names(batch: usize) -> Names {
+        Names::new(&format!("batch{batch}"), "train")
+    }
+
+    /// Records the weight update on a batch whose adversarial images are in the store.
+    fn record_update(&self, batch: usize) -> Tape {
+        let tape = Tape::new();
+        let names = Trainer::names(batch);
+        let (_, labels, adversarial) = names.batch(&tape, self.on(Mode::Train).images(batch));
+        let net = Net::new(&tape, Mode::Train).with_draw(names.draw(&tape, batch));
+        let logits = self.architecture.forward(&net, adversarial);
+        let scalar = |name: &str| tape.source(name, Shape::scalar(), DType::F32);
+        let losses = tape.scope("loss", || self.method.loss(logits, labels));
+        tape.scope("metrics", || {
+            tape.assign(LOSS, losses.sum_all() + scalar(LOSS));
+            tape.assign(CORRECT, logits.correct(labels).sum_all() + scalar(CORRECT));
+        });
+        let weights = net.weights();
+        let vars: Vec<_> = weights.iter().map(|(_, var)| *var).collect();
+        let gradients = tape.grad(losses.scale(1.0 / batch as f64), &vars);
+        tape.scope("optimizer", || {
+            for ((name, weight), gradient) in weights.iter().zip(gradients) {
+                let updated = self.optimizer.record(&tape, name, *weight, gradient);
+                if self.recipe.weight_average > 0.0 {
+                    let average = format!("{AVERAGE}{name}");
+                    optimizer::record_average(&tape, &average, updated, self.recipe.weight_average);
+                }
+            }
+            for (name, value) in net.updates() {
+                tape.assign(&name, value);
+                if self.recipe.weight_average > 0.0 {
+                    // Running statistics are copied, not averaged (spec 2.9).
+                    tape.assign(&format!("{AVERAGE}{name}"), value);
+                }
+            }
+        });
+        tape
+    }
+
+    /// The schedules of loading, one step of the attack, and the update, for a batch of this size.
+    ///
+    /// # Errors
+    /// A shape error of the architecture.
+    pub fn schedules(&self, batch: usize) -> Result<[Launches; 3]> {
+        let (names, attack, on) = (Trainer::names(batch), self.method.attack(), self.on(self.recipe.mode()?));
+        let load = RecordedAttack::record_load(attack, on, &names, batch, Purpose::ATTACK_START);
+        let step = RecordedAttack::record_step(attack, on, &names, batch, false);
+        let update = self.record_update(batch);
+        Ok([Launches::new(&load, true)?, Launches::new(&step, true)?, Launches::new(&update, true)?])
+    }
+
+    fn compile(&mut self, batch: usize) -> Result<()> {
+        let [load, step, update] = self.schedules(batch)?;
+        let names = Trainer::names(batch);
+        let compiled = RecordedAttack::of(load, step, self.method.attack().steps(), &self.store)
+            .and_then(|attack| Ok(BatchPlans { names, attack, update: Plan::of(update, &self.store)? }));
+        let plans = compiled.map_err(|error| match error {
+            Error::OutOfMemory { what, needed, available, device, .. } => {
+                let fitting = largest_batch(&self.store, batch - 1, |batch| {
+                    let [_, _, update] = self.schedules(batch)?;
+                    Ok(update)
+                });
+                let hint = match fitting {
+                    Some(batch) => format!("; the largest batch that fits is {batch}: use --batch {batch}"),
+                    None => "; not even a batch of 1 fits: use a smaller model".into(),
+                };
+                Error::OutOfMemory {
+                    what: format!("{what} for a batch of {batch}"),
+                    needed,
+                    available,
+                    device,
+                    hint,
+                }
+            }
+            other => other,
+        })?;
+        self.plans.push((batch, plans));
+        Ok(())
+    }
+
+    fn plans(&self, batch: usize) -> &BatchPlans {
+        let found = self.plans.iter().find(|(size, _)| *size == batch);
+        &found.expect("plans of both sizes of batch are compiled at the start").1
+    }
+
+    /// The order of an epoch's examples: sorted by random words, a pure function of seed and epoch.
+    fn order(&self, epoch: u32) -> Vec<u32> {
+        let key = self.key();
+        let mut keyed: Vec<([u32; 2], u32)> = self
+            .train
+            .iter()
+            .map(|&example| {
+                let words = philox::words(key, Purpose::SHUFFLE, [epoch, 0], example, 0);
+                ([words[0], words[1]], example)
+            })
+            .collect();
+        keyed.sort_unstable();
+        keyed.into_iter().map(|(_, example)| example).collect()
+    }
+
+    fn key(&self) -> [u32; 2] {
+        [self.recipe.seed as u32, (self.recipe.seed >> 32) as u32]
+    }
+
+    /// Learning rate, radius and step size of the step after `steps`.
+    fn rates(&self, steps: u64) -> Result<(f64, f64, f64)> {
+        let done = (steps + 1) as f64 / self.total_steps() as f64;
+        let rate = self.recipe.learning_rate * self.schedule.factor(done);
+        let warm = match self.recipe.epsilon_warmup {
+            0.0 => 1.0,
+            share => (done / share).min(1.0),
+        };
+        Ok((rate, warm * self.recipe.threat()?.epsilon.value(), warm * self.method.attack().step_size()))
+    }
+
+    /// Tells the device all that the next step is a function of, and gives the step's program.
+    fn prepare(&self, examples: &[u32]) -> Result<Program<'_>> {
+        let plans = self.plans(examples.len());
+        let (rate, epsilon, step) = self.rates(self.position.steps)?;
+        let elements = self.labels.len().min(1) * self.architecture.input().iter().product::<usize>();
+        let radius = self.method.attack().threat().projection_radius(epsilon, elements);
+        let (store, names) = (&self.store, &plans.names);
+        store.write_u32(&names.of("example"), examples)?;
+        store.write_u32(&names.of("key"), &self.key())?;
+        store.write_u32(&names.of("counter"), &[self.position.epoch, self.position.step])?;
+        store.write_f64(&names.of("radius"), &[radius])?;
+        store.write_f64(&names.of("step"), &[step])?;
+        self.optimizer.prepare(store, self.position.steps + 1, rate)?;
+        let mut steps = plans.attack.program();
+        steps.push(Step::Run(&plans.update));
+        Ok(Program::new(steps))
+    }
+
+    /// The program of the next step and its plans' schedules, for benches, profiles and tests. The step is prepared:
+    /// running the program trains on it.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn next_step(&self) -> Result<Program<'_>> {
+        let order = self.order(self.position.epoch);
+        let start = self.position.step as usize * self.recipe.batch;
+        self.prepare(&order[start..(start + self.recipe.batch).min(order.len())])
+    }
+
+    /// Trains until the end or until `stop` is set, which is looked at after every step.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] when the loss is not finite, with the launch that made it so, the last good weights
+    /// being saved; an error of the device, of the disk or of the observer.
+    pub fn run(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
+        while self.position.epoch < self.recipe.epochs {
+            let start = Instant::now();
+            let (before, position) = (self.state()?, self.position.clone());
+            if self.position.step == 0 {
+                self.reset_metrics()?;
+            }
+            let order = self.order(self.position.epoch);
+            let batches: Vec<&[u32]> = order.chunks(self.recipe.batch).collect();
+            let first = self.position.step as usize;
+            let mut images = 0;
+            for examples in batches.iter().skip(first) {
+                self.prepare(examples)?.run()?;
+                self.position.step += 1;
+                self.position.steps += 1;
+                images += examples.len();
+                let read = self.position.step.is_multiple_of(STEPS_A_READ)
+                    || self.position.step as usize == batches.len();
+                let mut report = StepReport {
+                    epoch: self.position.epoch + 1,
+                    images: examples.len(),
+                    loss: None,
+                    accuracy: None,
+                };
+                if read {
+                    let seen = self.train.len().min(self.position.step as usize * self.recipe.batch) as f64;
+                    let (loss, correct) = self.metrics()?;
+                    if !loss.is_finite() {
+                        return Err(self.not_finite(&batches, &before, &position));
+                    }
+                    report.loss = Some(loss / seen);
+                    report.accuracy = Some(correct / seen);
+                }
+                observer.step(&report);
+                if stop.load(Ordering::Relaxed) && (self.position.step as usize) < batches.len() {
+                    self.position.seconds += start.elapsed().as_secs_f64();
+                    self.save()?;
+                    return Ok(Outcome::Interrupted);
+                }
+            }
+            let trained = start.elapsed().as_secs_f64();
+            let record = self.end_epoch(start, images as f64 / trained.max(1e-9))?;
+            observer.epoch(&record)?;
+            if stop.load(Ordering::Relaxed) && self.position.epoch < self.recipe.epochs {
+                return Ok(Outcome::Interrupted);
+            }
+        }
+        Ok(Outcome::Finished)
+    }
+
+    fn end_epoch(&mut self, start: Instant, examples_per_second: f64) -> Result<EpochRecord> {
+        let (loss, correct) = self.metrics()?;
+        let (learning_rate, epsilon, _) = self.rates(self.position.steps.saturating_sub(1))?;
+        let (mut clean, mut robust) = (None, None);
+        if !self.validation.is_empty() {
+            let (c, r) = self.validate()?;
+            (clean, robust) = (Some(c), Some(r));
+        }
+        // A run without validation images keeps its last weights as the best.
+        let adversarial = self.method.is_adversarial();
+        let score = if adversarial { robust } else { clean }.unwrap_or(f64::from(self.position.epoch));
+        let best = self.position.best.is_none_or(|(have, _)| score > have);
+        self.position.epoch += 1;
+        self.position.step = 0;
+        let seconds = self.position.seconds + start.elapsed().as_secs_f64();
+        self.position.seconds = 0.0;
+        if best {
+            self.position.best = Some((score, self.position.epoch));
+            self.best = Some(self.weights()?);
+            self.save_best()?;
+        }
+        self.save()?;
+        let examples = self.train.len() as f64;
+        let accuracy = Some(correct / examples);
+        Ok(EpochRecord {
+            epoch: self.position.epoch,
+            seconds,
+            loss: loss / examples,
+            train_clean: if adversarial { None } else { accuracy },
+            train_robust: if adversarial { accuracy } else { None },
+            validation_clean: clean,
+            validation_robust: robust,
+            epsilon,
+            learning_rate,
+            examples_per_second,
+            best,
+        })
+    }
+
+    /// Clean and robust accuracy on the validation images, at the full radius.
+    fn validate(&mut self) -> Result<(f64, f64)> {
+        let attack = self.validation_attack()?;
+        // The averaged weights, where there are any, are what is judged: they stand in for the others meanwhile.
+        let raw = self.swap_in_average()?;
+        let judge = match self.judge.take() {
+            Some(judge) => judge,
+            None => {
+                let batch = EVALUATION_BATCH.min(self.validation.len());
+                Evaluation::compile(&self.store, &attack, self.on(Mode::Eval), "train", batch)?
+            }
+        };
+        let labels: Vec<u32> = self.validation.iter().map(|&i| self.labels[i as usize]).collect();
+        let verdicts = judge.run(&self.validation, &labels, 1, self.recipe.seed, |_, _| {})?;
+        self.judge = Some(judge);
+        if let Some(raw) = raw {
+            checkpoint::put_weights(&self.store, &self.params, &raw)?;
+        }
+        let share = |count: usize| count as f64 / self.validation.len() as f64;
+        Ok((share(verdicts.clean_count()), share(verdicts.robust_count())))
+    }
+
+    /// Puts averaged weights in the place of the trained ones and gives those back, if the recipe averages.
+    fn swap_in_average(&self) -> Result<Option<Weights>> {
+        if self.recipe.weight_average == 0.0 {
+            return Ok(None);
+        }
+        let raw = self.read_weights("")?;
+        checkpoint::put_weights(&self.store, &self.params, &self.weights()?)?;
+        Ok(Some(raw))
+    }
+
+    fn read_weights(&self, prefix: &str) -> Result<Weights> {
+        let names: Vec<String> = self.params.iter().map(|param| format!("{prefix}{}", param.name)).collect();
+        let hosts = self.store.read(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let floats = hosts.into_iter().map(|host| host.to_f64().into_iter().map(|x| x as f32).collect());
+        Ok(self.params.iter().map(|param| param.name.clone()).zip(floats).collect())
+    }
+
+    /// The weights that count: averaged ones, where the recipe averages.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn weights(&self) -> Result<Weights> {
+        self.read_weights(if self.recipe.weight_average > 0.0 { AVERAGE } else { "" })
+    }
+
+    /// The best weights so far by validation, and the epoch they are of.
+    pub fn best(&self) -> Option<(&Weights, u32)> {
+        Some((self.best.as_ref()?, self.position.best?.1))
+    }
+
+    fn metrics(&self) -> Result<(f64, f64)> {
+        let read = self.store.read(&[LOSS, CORRECT])?;
+        Ok((read[0].to_f64()[0], read[1].to_f64()[0]))
+    }
+
+    fn reset_metrics(&self) -> Result<()> {
+        [LOSS, CORRECT].iter().try_for_each(|name| self.store.write_f32(name, &[0.0]))
+    }
+
+    /// Names of everything that the steps to come depend on.
+    fn state_names(&self) -> Vec<String> {
+        let mut names = vec![LOSS.to_string(), CORRECT.to_string()];
+        for param in &self.params {
+            names.push(param.name.clone());
+            if self.recipe.weight_average > 0.0 {
+                names.push(format!("{AVERAGE}{}", param.name));
+            }
+            if param.role.is_trained() {
+                names.extend(self.optimizer.state(&param.name));
+            }
+        }
+        names
+    }
+
+    fn state(&self) -> Result<Vec<(String, Host)>> {
+        let names = self.state_names();
+        let hosts = self.store.read(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+        Ok(names.into_iter().zip(hosts).collect())
+    }
+
+    fn restore(&self, state: &[(String, Host)]) -> Result<()> {
+        state.iter().try_for_each(|(name, host)| self.store.write(name, host))
+    }
+
+    fn save_best(&self) -> Result<()> {
+        let (Some(folder), Some(best)) = (&self.folder, &self.best) else { return Ok(()) };
+        let (name, steps) = (self.architecture.name(), self.position.steps);
+        checkpoint::save_weights(&folder.join("best.safetensors"), &name, &self.params, best, steps)
+    }
+
+    /// Saves weights and everything needed to go on.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save(&self) -> Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let (name, steps) = (self.architecture.name(), self.position.steps);
+        checkpoint::save_weights(
+            &folder.join("last.safetensors"),
+            &name,
+            &self.params,
+            &self.weights()?,
+            steps,
+        )?;
+        let resume = folder.join("resume.safetensors");
+        checkpoint::save_resume(&resume, &self.recipe, &self.position, &self.state()?)
+    }
+
+    /// Goes on from a saved run: to the same bits as if it had not stopped, on the same device.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the checkpoint is damaged or of another recipe or architecture.
+    pub fn resume(&mut self, folder: &Path) -> Result<()> {
+        let path = folder.join("resume.safetensors");
+        let (recipe, position, state) = checkpoint::load_resume(&path)?;
+        if recipe != self.recipe {
+            return Err(Error::file(&path, "it was saved under another recipe; resume without other flags"));
+        }
+        let names = self.state_names();
+        for (name, host) in &state {
+            let fits = self.store.get(name).is_some_and(|tensor| tensor.shape.len() == host.to_f64().len());
+            if !names.contains(name) || !fits {
+                let why = format!(
+                    "`{name}` does not belong to `{}`: another architecture",
+                    self.architecture.name()
+                );
+                return Err(Error::file(&path, why));
+            }
+        }
+        if let Some(missing) = names.iter().find(|name| !state.iter().any(|(have, _)| have == *name)) {
+            return Err(Error::file(
+                &path,
+                format!("it lacks `{missing}`: damaged, or of another architecture"),
+            ));
+        }
+        self.restore(&state)?;
+        self.position = position;
+        if self.position.best.is_some() {
+            let best = folder.join("best.safetensors");
+            self.best = Some(checkpoint::load_weights(&best, self.architecture.as_ref(), &self.params)?);
+        }
+        Ok(())
+    }
+
+    /// Finds the launch that first made a value that is not finite, by running the epoch again from its start (the
+    /// same bits) up to the step before the loss went, and that and the next launch by launch. Leaves the weights of
+    /// the epoch's start, saved.
+    fn not_finite(&mut self, batches: &[&[u32]], before: &[(String, Host)], position: &Position) -> Error {
+        match self.find_not_finite(batches, before, position) {
+            Ok(launch) => Error::NotFinite {
+                what: format!("the training loss in epoch {}", position.epoch + 1),
+                launch,
+                advice: "The weights from the start of the epoch are kept (last.safetensors). Try a lower learning \
+                         rate, or gradient steps that are smaller"
+                    .into(),
+            },
+            Err(error) => error,
+        }
+    }
+
+    fn find_not_finite(
+        &mut self,
+        batches: &[&[u32]],
+        before: &[(String, Host)],
+        position: &Position,
+    ) -> Result<String> {
+        let last = self.position.step;
+        let rewind = |this: &mut Self| {
+            this.position = position.clone();
+            this.restore(before)?;
+            if position.step == 0 { this.reset_metrics() } else { Ok(()) }
+        };
+        let advance = |this: &mut Self| {
+            this.position.step += 1;
+            this.position.steps += 1;
+        };
+        rewind(self)?;
+        while self.position.step < last {
+            self.prepare(batches[self.position.step as usize])?.run()?;
+            if !self.metrics()?.0.is_finite() {
+                break;
+            }
+            advance(self);
+        }
+        // The weights may have gone one step before the loss showed it.
+        let suspect = self.position.step.saturating_sub(1).max(position.step);
+        rewind(self)?;
+        while self.position.step < suspect {
+            self.prepare(batches[self.position.step as usize])?.run()?;
+            advance(self);
+        }
+        let mut found = None;
+        while found.is_none() && self.position.step < last {
+            found = self.prepare(batches[self.position.step as usize])?.first_not_finite()?;
+            advance(self);
+        }
+        rewind(self)?;
+        self.save()?;
+        Ok(found.unwrap_or_else(|| "none on the second run".into()))
+    }
+}
