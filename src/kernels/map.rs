@@ -8,8 +8,8 @@ use crate::launch::{Kernel, Launch};
 pub(super) static SHADER: Shader =
     Shader { path: "map.wgsl", text: include_str!("../../shaders/map.wgsl"), fields: Params::FIELDS };
 
-/// Invocations of a workgroup.
-const WORKGROUP: usize = 64;
+/// Invocations of a workgroup of the elementwise kernels here and elsewhere.
+pub(super) const WORKGROUP: usize = 64;
 
 params! {
     /// Elements of the result.

@@ -19,7 +19,13 @@
 //!   that needs the old value of the output reads `out[i]` ([`crate::launch::Operand::Previous`]).
 //! * Loops end and indices are in range by construction: the shaders are compiled without run-time checks.
 
+mod gather;
 mod map;
+mod movement;
+mod pool;
+mod random;
+mod reduce;
+mod rows;
 mod stages;
 mod text;
 
@@ -124,7 +130,15 @@ use params;
 
 /// The shader files, each once.
 pub fn shaders() -> Vec<&'static Shader> {
-    let mut all = vec![&map::SHADER];
+    let mut all = vec![
+        &map::SHADER,
+        &reduce::SHADER,
+        &movement::SHADER,
+        &rows::SHADER,
+        &pool::SHADER,
+        &gather::SHADER,
+        &random::SHADER,
+    ];
     all.extend(matmul::shaders());
     all.extend(conv2d::shaders());
     all
@@ -251,11 +265,25 @@ pub fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
     }
     match &launch.kernel {
         Kernel::Map { .. } | Kernel::Update | Kernel::Fill { .. } => map::calls(launch, target),
+        Kernel::Reduce { .. } => reduce::calls(launch, target),
+        Kernel::Copy { .. } | Kernel::Concat { .. } => movement::calls(launch, target),
         Kernel::MatMul { .. } => matmul::calls(launch, target),
         Kernel::Conv2d(_) | Kernel::Conv2dInputGrad(_) | Kernel::Conv2dWeightGrad(_) => {
             conv2d::calls(launch, target)
         }
-        other => Err(Error::Unsupported(format!("{} has no kernel on GPUs", other.name()))),
+        Kernel::MaxPoolIndex(_)
+        | Kernel::PoolGather(_)
+        | Kernel::PoolScatter(_)
+        | Kernel::AvgPool(_)
+        | Kernel::AvgPoolGrad(_) => pool::calls(launch, target),
+        Kernel::ArgMax { .. }
+        | Kernel::Softmax { .. }
+        | Kernel::CrossEntropy { .. }
+        | Kernel::CrossEntropyGrad { .. }
+        | Kernel::Correct { .. }
+        | Kernel::OneHot { .. } => rows::calls(launch, target),
+        Kernel::GatherRows { .. } => gather::calls(launch, target),
+        Kernel::Random { .. } => random::calls(launch, target),
     }
 }
 

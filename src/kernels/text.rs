@@ -17,6 +17,7 @@ const COMMON: &[(&str, &str)] = &[
     ("common/elementwise.wgsl", include_str!("../../shaders/common/elementwise.wgsl")),
     ("common/finish.wgsl", include_str!("../../shaders/common/finish.wgsl")),
     ("common/index.wgsl", include_str!("../../shaders/common/index.wgsl")),
+    ("common/philox.wgsl", include_str!("../../shaders/common/philox.wgsl")),
 ];
 
 /// The text of a shader with its includes as the files have them: what tests and editors see.
@@ -39,7 +40,10 @@ pub(super) fn assemble(call: &Call, launch: &Launch, bake: bool) -> Result<Strin
     let uses_functions = !chain.is_empty() || !before.is_empty();
     let functions = if uses_functions { common("common/elementwise.wgsl")? } else { "" };
     let replaced = |path: &str| match path {
-        "common/finish.wgsl" if launch.dtype == DType::U32 => Some(stages::finish_u32()),
+        // Shaders that move elements of any type call it Element.
+        "common/finish.wgsl" if launch.dtype == DType::U32 && call.shader.text.contains("Element") => {
+            Some(stages::finish_u32())
+        }
         "common/finish.wgsl" if uses_functions => {
             Some(format!("{functions}\n{}", stages::finish(chain, launch)))
         }

@@ -1,0 +1,77 @@
+// Rows of a table by index: a batch out of a data set.
+//
+//   forward  out[r, c] = finish(table[index[r], c])
+//   bytes    out[r, c] = finish(table[index[r], c] / 255), the table as bytes, four to a word
+//
+// Bindings: table [table, row], index [rows], out [rows, row]. An index past the table reads its last row.
+// Tiling: an invocation handles PER elements, WORKGROUP apart.
+
+const WORKGROUP = 64u;
+const PER = 1u;
+
+struct Params {
+    row: u32,
+    // Rows of the table.
+    table: u32,
+    // Elements of the result.
+    len: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<Element>;
+@group(0) @binding(1) var<storage, read> words: array<u32>;
+@group(0) @binding(2) var<storage, read> index: array<u32>;
+@group(0) @binding(7) var<storage, read_write> out: array<Element>;
+
+// #include common/index.wgsl
+// #include common/finish.wgsl
+
+// b / 255 rounded to nearest, for b < 256, by integers, because a WGSL division may be off by 2.5 ulp. The binary
+// digits of b / 255 are b's eight over and over: rotated until the first is a 1, the first 24 are the significand, and
+// as the next is that same 1, it always rounds up.
+fn share(b: u32) -> f32 {
+    if b == 0u {
+        return 0f;
+    }
+    let digits = b * 0x01010101u;
+    let shift = countLeadingZeros(digits);
+    let rotated = (digits << shift) | (digits >> ((32u - shift) & 31u));
+    return bitcast<f32>(((126u - shift) << 23u) + (rotated >> 8u) + 1u - 0x800000u);
+}
+
+// Element of the table that element i of the result is.
+fn source(i: u32) -> u32 {
+    return min(index[i / params.row], params.table - 1u) * params.row + i % params.row;
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn forward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first = flat(group, groups) * (WORKGROUP * PER) + lane;
+    for (var j = 0u; j < PER; j++) {
+        let i = first + j * WORKGROUP;
+        if i < params.len {
+            out[i] = finish(x[source(i)], i);
+        }
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn bytes(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first = flat(group, groups) * (WORKGROUP * PER) + lane;
+    for (var j = 0u; j < PER; j++) {
+        let i = first + j * WORKGROUP;
+        if i < params.len {
+            let at = source(i);
+            // The conversion does nothing: bytes become floats. It lets the file stand where Element is u32.
+            out[i] = finish(Element(share((words[at / 4u] >> (at % 4u * 8u)) & 0xffu)), i);
+        }
+    }
+}

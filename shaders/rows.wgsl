@@ -1,0 +1,245 @@
+// Kernels over the rows of a matrix, mostly logits. m and s are the maximum of a row and the sum of e^(x - m).
+//
+//   softmax        out[r, c] = finish(e^(x - m) / s), or with LOG its logarithm x - m - log s
+//   forward        cross-entropy: out[r] = finish(log s - (x[r, label] - m))
+//   input_grad     out[r, c] = finish(e^(x - m) / s - (c == label))
+//   correct        out[r] = finish(1 where the first largest of the row stands at label, else 0)
+//   argmax         index[r] = where the first largest of the row stands; a NaN never wins against a number
+//   one_hot        out[r, c] = finish(c == label)
+//
+// Bindings: x [rows, columns], labels [rows], out [rows, columns] or [rows], index [rows]. A label past the last class
+// counts as the last class in the loss and its gradient, is never correct, and has a row of zeros as one-hot.
+// Tiling: WIDTH lanes of a workgroup share a row (a power of two, 1 for short rows and on software adapters, where
+// no barrier is left then), so a workgroup has WORKGROUP / WIDTH rows.
+
+const WORKGROUP = 64u;
+const WIDTH = 1u;
+const PER = 1u;
+// 1 for the logarithm of softmax.
+const LOG = 0u;
+// No index.
+const NONE = 0xffffffffu;
+
+struct Params {
+    rows: u32,
+    columns: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+@group(0) @binding(2) var<storage, read> labels: array<u32>;
+// The labels where they are the only input.
+@group(0) @binding(1) var<storage, read> only_labels: array<u32>;
+@group(0) @binding(7) var<storage, read_write> out: array<f32>;
+@group(0) @binding(7) var<storage, read_write> index: array<u32>;
+
+var<workgroup> sh_value: array<f32, WORKGROUP>;
+var<workgroup> sh_index: array<u32, WORKGROUP>;
+
+// #include common/index.wgsl
+// #include common/finish.wgsl
+
+// The largest v of the lanes that share a row.
+fn widest(v: f32, lane: u32) -> f32 {
+    if WIDTH == 1u {
+        return v;
+    }
+    sh_value[lane] = v;
+    workgroupBarrier();
+    for (var width = WIDTH / 2u; width > 0u; width /= 2u) {
+        if lane % WIDTH < width {
+            sh_value[lane] = max(sh_value[lane], sh_value[lane + width]);
+        }
+        workgroupBarrier();
+    }
+    let result = sh_value[lane - lane % WIDTH];
+    workgroupBarrier();
+    return result;
+}
+
+// The sum of v over the lanes that share a row.
+fn total(v: f32, lane: u32) -> f32 {
+    if WIDTH == 1u {
+        return v;
+    }
+    sh_value[lane] = v;
+    workgroupBarrier();
+    for (var width = WIDTH / 2u; width > 0u; width /= 2u) {
+        if lane % WIDTH < width {
+            sh_value[lane] += sh_value[lane + width];
+        }
+        workgroupBarrier();
+    }
+    let result = sh_value[lane - lane % WIDTH];
+    workgroupBarrier();
+    return result;
+}
+
+// Where a lane works: `row` is one that exists even where `inside` is false, so that every lane reaches every
+// barrier; the lane's columns are first, first + WIDTH, ...
+struct Lane {
+    row: u32,
+    first: u32,
+    base: u32,
+    inside: bool,
+}
+
+fn place(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> Lane {
+    let row = flat(group, groups) * (WORKGROUP / WIDTH) + lane / WIDTH;
+    let safe = min(row, params.rows - 1u);
+    return Lane(safe, lane % WIDTH, safe * params.columns, row < params.rows);
+}
+
+// m of a lane's row.
+fn row_max(at: Lane, lane: u32) -> f32 {
+    // A lane without columns of its own repeats the first.
+    var m = x[at.base + select(0u, at.first, at.first < params.columns)];
+    for (var c = at.first + WIDTH; c < params.columns; c += WIDTH) {
+        m = max(m, x[at.base + c]);
+    }
+    return widest(m, lane);
+}
+
+// s of a lane's row.
+fn row_sum(at: Lane, m: f32, lane: u32) -> f32 {
+    var s = 0f;
+    for (var c = at.first; c < params.columns; c += WIDTH) {
+        s += exp(x[at.base + c] - m);
+    }
+    return total(s, lane);
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn softmax(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = place(group, groups, lane);
+    let m = row_max(at, lane);
+    let s = row_sum(at, m, lane);
+    if at.inside {
+        let log_s = log(s);
+        for (var c = at.first; c < params.columns; c += WIDTH) {
+            let i = at.base + c;
+            if LOG == 1u {
+                out[i] = finish(x[i] - m - log_s, i);
+            } else {
+                out[i] = finish(exp(x[i] - m) / s, i);
+            }
+        }
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn forward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = place(group, groups, lane);
+    let m = row_max(at, lane);
+    let s = row_sum(at, m, lane);
+    if at.inside && at.first == 0u {
+        let label = min(labels[at.row], params.columns - 1u);
+        out[at.row] = finish(log(s) - (x[at.base + label] - m), at.row);
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn input_grad(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = place(group, groups, lane);
+    let m = row_max(at, lane);
+    let s = row_sum(at, m, lane);
+    if at.inside {
+        let label = min(labels[at.row], params.columns - 1u);
+        for (var c = at.first; c < params.columns; c += WIDTH) {
+            let i = at.base + c;
+            out[i] = finish(exp(x[i] - m) / s - select(0f, 1f, c == label), i);
+        }
+    }
+}
+
+// Whether value v at column c beats the best so far.
+fn beats(v: f32, c: u32, best: f32, best_c: u32) -> bool {
+    if c == NONE {
+        return false;
+    }
+    return best_c == NONE || v > best || (v == best && c < best_c) || (best != best && v == v);
+}
+
+// Where the first largest of a lane's row stands.
+fn first_largest(at: Lane, lane: u32) -> u32 {
+    var best = 0f;
+    var best_c = NONE;
+    for (var c = at.first; c < params.columns; c += WIDTH) {
+        let v = x[at.base + c];
+        if beats(v, c, best, best_c) {
+            best = v;
+            best_c = c;
+        }
+    }
+    if WIDTH == 1u {
+        return best_c;
+    }
+    sh_value[lane] = best;
+    sh_index[lane] = best_c;
+    workgroupBarrier();
+    for (var width = WIDTH / 2u; width > 0u; width /= 2u) {
+        if lane % WIDTH < width {
+            let other = lane + width;
+            if beats(sh_value[other], sh_index[other], sh_value[lane], sh_index[lane]) {
+                sh_value[lane] = sh_value[other];
+                sh_index[lane] = sh_index[other];
+            }
+        }
+        workgroupBarrier();
+    }
+    return sh_index[lane - lane % WIDTH];
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn correct(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = place(group, groups, lane);
+    let best = first_largest(at, lane);
+    if at.inside && at.first == 0u {
+        out[at.row] = finish(select(0f, 1f, best == labels[at.row]), at.row);
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn argmax(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = place(group, groups, lane);
+    let best = first_largest(at, lane);
+    if at.inside && at.first == 0u {
+        index[at.row] = best;
+    }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn one_hot(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let first = flat(group, groups) * (WORKGROUP * PER) + lane;
+    for (var j = 0u; j < PER; j++) {
+        let i = first + j * WORKGROUP;
+        if i < params.rows * params.columns {
+            let hot = only_labels[i / params.columns] == i % params.columns;
+            out[i] = finish(select(0f, 1f, hot), i);
+        }
+    }
+}

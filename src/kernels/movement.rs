@@ -1,0 +1,151 @@
+//! Host side of shaders/movement.wgsl: copies through strides, concatenation.
+
+use super::map::{WORKGROUP, per_invocation};
+use super::{Arg, Call, Calls, Shader, Target, params};
+use crate::error::{Error, Result};
+use crate::launch::{Kernel, Launch};
+
+/// shaders/movement.wgsl.
+pub(super) static SHADER: Shader = Shader {
+    path: "movement.wgsl",
+    text: include_str!("../../shaders/movement.wgsl"),
+    fields: Params::FIELDS,
+};
+
+params! {
+    /// (extent, stride, lo, hi) of the innermost axis.
+    axis0: [u32; 4],
+    axis1: [u32; 4],
+    axis2: [u32; 4],
+    axis3: [u32; 4],
+    axis4: [u32; 4],
+    axis5: [u32; 4],
+    /// Elements the call writes.
+    len: u32,
+    /// Element of x that the index 0 reads.
+    offset: i32,
+    /// Columns of a concatenation's input.
+    columns: u32,
+    /// Columns of its result.
+    total: u32,
+    /// Columns of the inputs before.
+    before: u32,
+    pad0: u32,
+    pad1: u32,
+    pad2: u32,
+}
+
+/// An axis of a copy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Axis {
+    extent: usize,
+    stride: usize,
+    lo: usize,
+    hi: usize,
+}
+
+impl Axis {
+    /// Whether every index lies inside x.
+    fn is_whole(&self) -> bool {
+        self.lo == 0 && self.hi >= self.extent
+    }
+}
+
+/// The axes that matter, innermost first: axes of extent 1 that lie inside are dropped, neighbours that are one run
+/// in x are joined.
+fn simplify(dims: &[usize], strides: &[usize], lo: &[usize], hi: &[usize]) -> Vec<Axis> {
+    let mut axes: Vec<Axis> = Vec::new();
+    for i in (0..dims.len()).rev() {
+        let axis = Axis { extent: dims[i], stride: strides[i], lo: lo[i], hi: hi[i] };
+        if axis.extent == 1 && axis.is_whole() {
+            continue;
+        }
+        match axes.last_mut() {
+            Some(inner)
+                if inner.is_whole() && axis.is_whole() && axis.stride == inner.stride * inner.extent =>
+            {
+                inner.extent *= axis.extent;
+                inner.hi = inner.extent;
+            }
+            _ => axes.push(axis),
+        }
+    }
+    axes
+}
+
+/// The calls of a [`Kernel::Copy`] (one) or [`Kernel::Concat`] (one an input).
+pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
+    let zero = <Params as bytemuck::Zeroable>::zeroed();
+    let grid = |len: usize, per: usize| target.grid(len.div_ceil(WORKGROUP * per));
+    match &launch.kernel {
+        Kernel::Copy { offset, strides, lo, hi } => {
+            let dims = launch.shape.dims();
+            if [strides, lo, hi].iter().any(|list| list.len() != dims.len()) {
+                return Err(Error::Unsupported(format!("{launch} has other axes than its result")));
+            }
+            let axes = simplify(dims, strides, lo, hi);
+            let axis = |i: usize| {
+                let axis = axes.get(i).copied().unwrap_or(Axis { extent: 1, stride: 0, lo: 0, hi: 1 });
+                [axis.extent, axis.stride, axis.lo, axis.hi].map(|x| x as u32)
+            };
+            let len = launch.shape.len();
+            let params = Params {
+                axis0: axis(0),
+                axis1: axis(1),
+                axis2: axis(2),
+                axis3: axis(3),
+                axis4: axis(4),
+                axis5: axis(5),
+                len: len as u32,
+                offset: *offset as i32,
+                ..zero
+            };
+            let per = per_invocation(len, target);
+            let call = Call::new(&SHADER, "copy", &params, launch, grid(len, per));
+            Ok(call.constant("PER", per as u32).constant("RANK", axes.len() as u32).into())
+        }
+        Kernel::Concat { outer, columns } => {
+            let total: usize = columns.iter().sum();
+            let mut before = 0;
+            let mut calls = Calls::default();
+            for (i, &columns) in columns.iter().enumerate() {
+                let len = outer * columns;
+                let params = Params {
+                    len: len as u32,
+                    columns: columns as u32,
+                    total: total as u32,
+                    before: before as u32,
+                    ..zero
+                };
+                before += columns;
+                if len == 0 {
+                    continue;
+                }
+                let per = per_invocation(len, target);
+                let call = Call::new(&SHADER, "concat", &params, launch, grid(len, per));
+                let call = Call { inputs: vec![Arg::Input(i)], ..call };
+                calls.list.push(call.constant("PER", per as u32));
+            }
+            Ok(calls)
+        }
+        other => unreachable!("{} moves nothing", other.name()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_that_are_one_run_are_joined() {
+        // A whole tensor, a transposition of its first two axes, a padded one.
+        let axes = |dims: &[usize], strides: &[usize], lo: &[usize], hi: &[usize]| {
+            let found = simplify(dims, strides, lo, hi);
+            found.iter().map(|axis| (axis.extent, axis.stride)).collect::<Vec<_>>()
+        };
+        assert_eq!(axes(&[2, 3, 4], &[12, 4, 1], &[0; 3], &[2, 3, 4]), [(24, 1)]);
+        assert_eq!(axes(&[3, 2, 4, 1], &[4, 12, 1, 9], &[0; 4], &[3, 2, 4, 1]), [(4, 1), (2, 12), (3, 4)]);
+        assert_eq!(axes(&[4, 5], &[3, 1], &[1, 1], &[3, 4]), [(5, 1), (4, 3)]);
+        assert_eq!(axes(&[], &[], &[], &[]), []);
+    }
+}
