@@ -39,6 +39,7 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> index: array<u32>;
 
 // #include common/index.wgsl
+// #include common/nan.wgsl
 // #include common/finish.wgsl
 
 // First and one past the last of the window positions of output p that lie inside the image, along one axis.
@@ -117,7 +118,7 @@ fn max_index(
                 for (var s = columns.x; s < columns.y; s++) {
                     let v = x[x_at(o.x, o.y, o.z, r, s, o.w)];
                     // A NaN never wins against a number.
-                    if v > best || (best != best && v == v) {
+                    if v > best || (is_nan(best) && !is_nan(v)) {
                         best = v;
                         position = r * params.kernel_w + s;
                     }
@@ -161,12 +162,12 @@ fn scatter(
             var sum = 0f;
             for (var p = ps.x; p < ps.y; p++) {
                 for (var q = qs.x; q < qs.y; q++) {
-                    let from = ((o.x * params.p + p) * params.q + q) * params.c + o.w;
-                    let tap = unpack(p, q, positions[from]);
+                    let window = ((o.x * params.p + p) * params.q + q) * params.c + o.w;
+                    let tap = unpack(p, q, positions[window]);
                     let y = p * params.stride_h + tap.x - params.padding_h;
                     let z = q * params.stride_w + tap.y - params.padding_w;
                     if y == o.y && z == o.z {
-                        sum += x[from];
+                        sum += x[window];
                     }
                 }
             }

@@ -37,6 +37,7 @@ var<workgroup> sh_value: array<f32, WORKGROUP>;
 var<workgroup> sh_index: array<u32, WORKGROUP>;
 
 // #include common/index.wgsl
+// #include common/nan.wgsl
 // #include common/finish.wgsl
 
 // The largest v of the lanes that share a row.
@@ -169,7 +170,7 @@ fn beats(v: f32, c: u32, best: f32, best_c: u32) -> bool {
     if c == NONE {
         return false;
     }
-    return best_c == NONE || v > best || (v == best && c < best_c) || (best != best && v == v);
+    return best_c == NONE || v > best || (v == best && c < best_c) || (is_nan(best) && !is_nan(v));
 }
 
 // Where the first largest of a lane's row stands.

@@ -1,9 +1,10 @@
 //! Counted memory: allocation, upload, readback.
 
-use super::{AdapterSummary, Gpu, MAX_PENDING_WRITES, lock};
+use super::{AdapterSummary, Gpu, MAX_PENDING_WRITES};
 use crate::error::{Error, Result};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 /// Assumed memory where neither the driver nor the system says: 4 GiB.
 const UNKNOWN_MEMORY: u64 = 4 << 30;
@@ -219,15 +220,19 @@ impl Gpu {
 
     /// Waits for everything submitted and returns what a staging buffer holds then.
     pub(super) fn map(&self, staging: &wgpu::Buffer) -> Result<Vec<u8>> {
-        let outcome = Arc::new(std::sync::Mutex::new(None));
-        let told = outcome.clone();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| *lock(&told) = Some(result));
-        self.wait()?;
-        match lock(&outcome).take() {
-            Some(Ok(())) => {}
-            Some(Err(error)) => return Err(self.error(format!("readback failed: {error}"))),
-            None => return Err(self.error("readback did not arrive")),
-        }
+        let (tell, told) = mpsc::channel();
+        // Nobody listens any more when this call has returned with an error.
+        staging.map_async(wgpu::MapMode::Read, .., move |result| drop(tell.send(result)));
+        // Another thread that polls may be the one that runs the callback, a moment after this one has waited.
+        let outcome = loop {
+            self.wait()?;
+            match told.recv_timeout(Duration::from_millis(100)) {
+                Ok(outcome) => break outcome,
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(self.error("readback was given up")),
+            }
+        };
+        outcome.map_err(|error| self.error(format!("readback failed: {error}")))?;
         let view = staging.get_mapped_range(..);
         let view = view.map_err(|error| self.error(format!("readback failed: {error}")))?;
         let bytes = view.to_vec();

@@ -7,7 +7,8 @@
 //!   (`read_write`), the operands of stages at 8 to 11. What an entry point really binds is read off the text.
 //! * `Params` is made by the [`params!`] macro on the host; a test holds it against the shader. With
 //!   [`Gpu::bakes`] the line that declares `params` becomes `const params = Params(...);`, so that divisions are by
-//!   constants and loops have known bounds. Same file, same struct.
+//!   constants and loops have known bounds. Same file, same struct. A parameter that any entry point of the file
+//!   divides by must not be 0, also for calls of the others.
 //! * `const NAME = 1u;` on a line of its own can be given another value by the host ([`Call::constants`]): register
 //!   tiles, workgroup sizes, switches between forms.
 //! * A result of floats is stored as `out[i] = finish(v, i)`. `common/finish.wgsl` holds the `finish` that does
@@ -339,8 +340,21 @@ impl Compiled {
     /// [`Error::Unsupported`] for a launch no kernel handles, [`Error::OutOfMemory`] for scratch memory,
     /// [`Error::Gpu`] when a shader does not compile.
     pub fn new(gpu: &Gpu, launches: &[Launch], slots: &[Buffer], tensors: &[Buffer]) -> Result<Compiled> {
-        let target = Target::of(gpu);
-        let all = launches.iter().map(|launch| calls(launch, &target)).collect::<Result<Vec<_>>>()?;
+        Compiled::with_target(gpu, &Target::of(gpu), launches, slots, tensors)
+    }
+
+    /// As [`Compiled::new`], with the kernels of another target: tests run a hardware GPU's kernels on software.
+    ///
+    /// # Errors
+    /// As [`Compiled::new`].
+    pub fn with_target(
+        gpu: &Gpu,
+        target: &Target,
+        launches: &[Launch],
+        slots: &[Buffer],
+        tensors: &[Buffer],
+    ) -> Result<Compiled> {
+        let all = launches.iter().map(|launch| calls(launch, target)).collect::<Result<Vec<_>>>()?;
         let scratch = scratch_sizes(&all)
             .iter()
             .map(|&bytes| gpu.allocate(bytes, "scratch memory of kernels"))

@@ -75,7 +75,24 @@ fn simplify(dims: &[usize], strides: &[usize], lo: &[usize], hi: &[usize]) -> Ve
 
 /// The calls of a [`Kernel::Copy`] (one) or [`Kernel::Concat`] (one an input).
 pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
-    let zero = <Params as bytemuck::Zeroable>::zeroed();
+    // What a call does not use still divides in the other entry point, so it must not be 0 when baked.
+    const ONE: [u32; 4] = [1, 0, 0, 1];
+    let unused = Params {
+        axis0: ONE,
+        axis1: ONE,
+        axis2: ONE,
+        axis3: ONE,
+        axis4: ONE,
+        axis5: ONE,
+        len: 0,
+        offset: 0,
+        columns: 1,
+        total: 1,
+        before: 0,
+        pad0: 0,
+        pad1: 0,
+        pad2: 0,
+    };
     let grid = |len: usize, per: usize| target.grid(len.div_ceil(WORKGROUP * per));
     match &launch.kernel {
         Kernel::Copy { offset, strides, lo, hi } => {
@@ -85,8 +102,8 @@ pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
             }
             let axes = simplify(dims, strides, lo, hi);
             let axis = |i: usize| {
-                let axis = axes.get(i).copied().unwrap_or(Axis { extent: 1, stride: 0, lo: 0, hi: 1 });
-                [axis.extent, axis.stride, axis.lo, axis.hi].map(|x| x as u32)
+                let words = |axis: &Axis| [axis.extent, axis.stride, axis.lo, axis.hi].map(|x| x as u32);
+                axes.get(i).map_or(ONE, words)
             };
             let len = launch.shape.len();
             let params = Params {
@@ -98,7 +115,7 @@ pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
                 axis5: axis(5),
                 len: len as u32,
                 offset: *offset as i32,
-                ..zero
+                ..unused
             };
             let per = per_invocation(len, target);
             let call = Call::new(&SHADER, "copy", &params, launch, grid(len, per));
@@ -115,7 +132,7 @@ pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
                     columns: columns as u32,
                     total: total as u32,
                     before: before as u32,
-                    ..zero
+                    ..unused
                 };
                 before += columns;
                 if len == 0 {

@@ -17,6 +17,7 @@ const COMMON: &[(&str, &str)] = &[
     ("common/elementwise.wgsl", include_str!("../../shaders/common/elementwise.wgsl")),
     ("common/finish.wgsl", include_str!("../../shaders/common/finish.wgsl")),
     ("common/index.wgsl", include_str!("../../shaders/common/index.wgsl")),
+    ("common/nan.wgsl", include_str!("../../shaders/common/nan.wgsl")),
     ("common/philox.wgsl", include_str!("../../shaders/common/philox.wgsl")),
 ];
 
@@ -41,7 +42,7 @@ pub(super) fn assemble(call: &Call, launch: &Launch, bake: bool) -> Result<Strin
     let functions = if uses_functions { common("common/elementwise.wgsl")? } else { "" };
     let replaced = |path: &str| match path {
         // Shaders that move elements of any type call it Element.
-        "common/finish.wgsl" if launch.dtype == DType::U32 && call.shader.text.contains("Element") => {
+        "common/finish.wgsl" if launch.dtype == DType::U32 && call.shader.text.contains("array<Element>") => {
             Some(stages::finish_u32())
         }
         "common/finish.wgsl" if uses_functions => {
