@@ -79,7 +79,7 @@ impl Device {
         let list = match adapters.is_empty() {
             true => "no adapter was found: no Vulkan, Metal or DX12 driver answers".to_string(),
             false => {
-                let lines: Vec<String> = adapters.iter().map(|a| format!("  {}: {a}", a.index)).collect();
+                let lines: Vec<String> = adapters.iter().map(|a| format!("  {a}")).collect();
                 format!("the adapters are\n{}", lines.join("\n"))
             }
         };

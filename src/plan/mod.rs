@@ -105,8 +105,8 @@ impl Schedule {
 }
 
 impl fmt::Display for Schedule {
-    /// A launch a line: number, scope, kernel with its stages, what it reads, what it writes, shape, million
-    /// floating-point operations. `t0`, `t1`, ... are temporaries.
+    /// A launch a line: number, scope, what it writes, kernel with its stages, what it reads, shape, bytes read and
+    /// written, million floating-point operations. `t0`, `t1`, ... are temporaries.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.scopes.iter().map(|scope| scope.len()).max().unwrap_or(0).max(5);
         for (index, (launch, scope)) in self.launches.iter().zip(&self.scopes).enumerate() {
@@ -115,7 +115,7 @@ impl fmt::Display for Schedule {
             let update = if launch.updates_in_place() { "+=" } else { "=" };
             let output = self.place_name(launch.output);
             write!(f, "{index:3} {scope:width$}  {output} {update} {launch} ({})", reads.join(", "))?;
-            write!(f, "  {}", launch.shape)?;
+            write!(f, "  {}  {:.1} kB", launch.shape, self.bytes(launch) as f64 / 1e3)?;
             match launch.kernel.flops() {
                 0 => writeln!(f)?,
                 flops => writeln!(f, "  {:.2} MFLOP", flops as f64 / 1e6)?,
@@ -206,6 +206,11 @@ impl Plan {
     /// Its launches, tensors and slots.
     pub fn schedule(&self) -> &Schedule {
         &self.schedule
+    }
+
+    /// Bytes of its temporaries.
+    pub fn temporary_bytes(&self) -> u64 {
+        self.schedule.temporary_bytes()
     }
 
     /// Runs it once: one submission.

@@ -7,6 +7,7 @@ pub mod environment;
 pub mod gallery;
 pub mod metrics;
 pub mod progress;
+pub mod results;
 pub mod table;
 
 pub use accuracy::Accuracy;
@@ -14,6 +15,7 @@ pub use environment::Environment;
 pub use gallery::Gallery;
 pub use metrics::Metrics;
 pub use progress::Progress;
+pub use results::Results;
 
 /// A count with its thousands apart: `10 000`.
 fn grouped(count: u64) -> String {

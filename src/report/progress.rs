@@ -86,6 +86,15 @@ impl Progress {
         self.note(&line(record, self.epochs));
     }
 
+    /// Something other than training goes on: `done` of `total`.
+    pub fn working(&self, what: &str, done: u64, total: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+            bar.set_position(done);
+            bar.set_prefix(what.to_string());
+        }
+    }
+
     /// Print a line without tearing the bar.
     pub fn note(&self, text: &str) {
         match &self.bar {

@@ -180,6 +180,12 @@ impl Trainer {
         (self.train.len(), self.validation.len())
     }
 
+    /// Bytes of its tensors (data set, weights, optimiser, batches) and of all its plans' temporaries.
+    pub fn memory(&self) -> (u64, u64) {
+        let of = |plans: &BatchPlans| plans.attack.temporary_bytes() + plans.update.temporary_bytes();
+        (self.store.bytes(), self.plans.iter().map(|(_, plans)| of(plans)).sum())
+    }
+
     /// Steps of an epoch.
     pub fn steps_an_epoch(&self) -> u32 {
         self.train.len().div_ceil(self.recipe.batch) as u32

@@ -1,0 +1,176 @@
+//! What a trained network is worth on test images: clean accuracy and accuracy under attacks, with pictures.
+
+use super::gallery::{Example, Prediction, Scale};
+use super::table::Row;
+use super::{Accuracy, Gallery, grouped, table};
+use crate::attack::{Adversarial, Attack, Classifier, Evaluation, Fgsm, Norm, Pgd, Verdicts};
+use crate::data::Dataset;
+use crate::error::Result;
+use crate::files::write_atomically;
+use crate::nn::{Architecture, Mode};
+use crate::tensor::{Host, Store};
+use crate::train::EVALUATION_BATCH;
+use serde_json::json;
+use std::path::Path;
+
+/// Examples a gallery shows.
+const GALLERY: usize = 10;
+
+/// A network's test results.
+pub struct Results {
+    rows: Vec<Row>,
+    verdicts: Verdicts,
+    examples: Vec<Adversarial>,
+    attack: String,
+}
+
+/// An attack's line with restarts and images: what every robust accuracy is printed with.
+pub fn line(attack: &dyn Attack, restarts: u32, images: usize) -> String {
+    let restarts = match restarts {
+        _ if !attack.is_random() => String::new(),
+        1 => ", 1 restart".into(),
+        restarts => format!(", {restarts} restarts"),
+    };
+    format!("{}{restarts}, {} images", attack.line(), grouped(images as u64))
+}
+
+impl Results {
+    /// Attacks the network whose weights are in `store` on all images of `data`: FGSM, then `pgd` with `restarts`.
+    /// `progress` hears what is being done, how much of it is done and how much there is.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn measure(
+        store: &Store,
+        architecture: &dyn Architecture,
+        data: &Dataset,
+        pgd: &Pgd,
+        restarts: u32,
+        seed: u64,
+        mut progress: impl FnMut(&str, usize, usize),
+    ) -> Result<Results> {
+        let [h, w, c] = data.image;
+        store.put("test.images", [data.len(), h, w, c], &Host::U8(data.images.clone()))?;
+        store.put("test.labels", [data.len()], &Host::U32(data.labels.clone()))?;
+        let on = Classifier { architecture, mode: Mode::Eval, examples: data.len() };
+        let batch = EVALUATION_BATCH.min(data.len());
+        let all: Vec<u32> = (0..data.len() as u32).collect();
+        let fgsm = Fgsm { threat: pgd.threat.clone() };
+        let row = |attack: String, correct: usize| Row {
+            attack,
+            accuracy: Accuracy::new(correct as u64, data.len() as u64),
+        };
+        let mut rows = Vec::new();
+
+        let judge = Evaluation::compile(store, &fgsm, on, "test", batch)?;
+        let verdicts = judge.run(&all, &data.labels, 1, seed, |done, of| progress("FGSM", done, of))?;
+        rows.push(row(
+            format!("none (clean), {} images", grouped(data.len() as u64)),
+            verdicts.clean_count(),
+        ));
+        rows.push(row(line(&fgsm, 1, data.len()), verdicts.robust_count()));
+
+        let judge = Evaluation::compile(store, pgd, on, "test", batch)?;
+        let name = pgd.name();
+        let verdicts = judge.run(&all, &data.labels, restarts, seed, |done, of| progress(&name, done, of))?;
+        let attack = line(pgd, restarts, data.len());
+        rows.push(row(attack.clone(), verdicts.robust_count()));
+
+        let chosen = choose(&verdicts, &data.labels, data.classes);
+        let examples = judge.images(&chosen, seed)?;
+        Ok(Results { rows, verdicts, examples, attack })
+    }
+
+    /// The table, for a terminal.
+    pub fn text(&self) -> String {
+        table::text(&self.rows)
+    }
+
+    /// The table, for a model's card.
+    pub fn markdown(&self) -> String {
+        table::markdown(&self.rows)
+    }
+
+    /// The rows of the table.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The verdicts under the last attack.
+    pub fn verdicts(&self) -> &Verdicts {
+        &self.verdicts
+    }
+
+    /// Writes `results.json` and `gallery.png` into a run folder.
+    ///
+    /// # Errors
+    /// Of drawing or of the disk.
+    pub fn write(&self, folder: &Path, title: &str, data: &Dataset, pgd: &Pgd) -> Result<()> {
+        let rows: Vec<_> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let (low, high) = row.accuracy.interval();
+                json!({
+                    "attack": row.attack,
+                    "correct": row.accuracy.correct,
+                    "total": row.accuracy.total,
+                    "accuracy": row.accuracy.fraction(),
+                    "interval_95": [low, high],
+                })
+            })
+            .collect();
+        let text = format!("{:#}\n", json!({ "model": title, "data": data.name, "results": rows }));
+        write_atomically(folder.join("results.json"), text.as_bytes())?;
+        let examples: Vec<Example> = self
+            .examples
+            .iter()
+            .map(|found| Example {
+                clean: found.clean.clone(),
+                adversarial: found.adversarial.clone(),
+                label: data.labels[found.example as usize],
+                clean_prediction: prediction(found.clean_prediction),
+                adversarial_prediction: prediction(found.adversarial_prediction),
+            })
+            .collect();
+        let epsilon = &pgd.threat.epsilon;
+        let scale = match pgd.threat.norm {
+            Norm::Linf => Scale::Epsilon(epsilon.value() as f32, epsilon.text().into()),
+            Norm::L2 => Scale::Largest,
+        };
+        Gallery {
+            title,
+            attack: &self.attack,
+            image: data.image,
+            class_names: &data.class_names,
+            scale,
+            examples: &examples,
+        }
+        .write(folder.join("gallery.png"))
+    }
+}
+
+fn prediction((class, confidence): (u32, f32)) -> Prediction {
+    Prediction { class, confidence }
+}
+
+/// Examples worth a look: of each class one that withstood the attack, or one that did not, in turn, so that the
+/// gallery shows both as far as there are both; the first of its kind in the data set.
+fn choose(verdicts: &Verdicts, labels: &[u32], classes: usize) -> Vec<u32> {
+    let mut chosen = Vec::new();
+    for turn in 0..GALLERY {
+        let class = (turn % classes) as u32;
+        let fits = |i: &usize, robust: Option<bool>| {
+            labels[*i] == class
+                && verdicts.correct[*i]
+                && robust.is_none_or(|robust| verdicts.robust[*i] == robust)
+                && !chosen.contains(&(*i as u32))
+        };
+        let wanted = turn % 2 == 0;
+        let found = (0..labels.len())
+            .find(|i| fits(i, Some(wanted)))
+            .or_else(|| (0..labels.len()).find(|i| fits(i, None)));
+        chosen.extend(found.map(|i| i as u32));
+    }
+    chosen
+}
