@@ -1,18 +1,90 @@
-//! Host side of shaders/matmul.wgsl.
+//! Host side of shaders/matmul.wgsl and shaders/matmul_register.wgsl.
 
-use super::{Calls, Shader, Target};
-use crate::error::{Error, Result};
-use crate::launch::Launch;
+use super::gemm::{self, Family, Product};
+use super::{Call, Calls, Shader, Target, params};
+use crate::error::Result;
+use crate::launch::{Kernel, Launch};
 
-/// The shader files of this family.
-pub fn shaders() -> Vec<&'static Shader> {
-    Vec::new()
+/// shaders/matmul.wgsl.
+static TILE: Shader =
+    Shader { path: "matmul.wgsl", text: include_str!("../../shaders/matmul.wgsl"), fields: Params::FIELDS };
+/// shaders/matmul_register.wgsl.
+static REGISTER: Shader = Shader {
+    path: "matmul_register.wgsl",
+    text: include_str!("../../shaders/matmul_register.wgsl"),
+    fields: Params::FIELDS,
+};
+
+params! {
+    /// Rows of the result.
+    m: u32,
+    /// Columns of the result.
+    n: u32,
+    /// Depth.
+    k: u32,
+    /// Depth of a share.
+    chunk: u32,
 }
 
-/// The dispatches of a launch of this family.
-///
-/// # Errors
-/// [`Error::Unsupported`] for every launch so far.
-pub fn calls(launch: &Launch, _target: &Target) -> Result<Calls> {
-    Err(Error::Unsupported(format!("{launch} has no kernel on GPUs")))
+/// The shader files of this family.
+pub(super) fn shaders() -> Vec<&'static Shader> {
+    vec![&TILE, &REGISTER, &gemm::SHARES]
+}
+
+/// A product of `shares` shares of depth `chunk` by a family.
+fn call(
+    family: Family,
+    product: &Product,
+    (shares, chunk): (usize, usize),
+    launch: &Launch,
+    target: &Target,
+) -> Call {
+    let params = Params {
+        m: product.rows as u32,
+        n: product.columns as u32,
+        k: product.depth as u32,
+        chunk: chunk as u32,
+    };
+    family.call([&TILE, &REGISTER], &params, product, shares, launch, target)
+}
+
+/// `a [m, k]` times `b [n, k]` transposed, unshared and unfinished, into scratch buffer 0: the first half of a
+/// convolution's input gradient of few channels.
+pub(super) fn unfinished(m: usize, n: usize, k: usize, launch: &Launch, target: &Target) -> Call {
+    let product = product(m, n, k, false, true);
+    let family = Family::choose(&product, target);
+    gemm::into_scratch(call(family, &product, gemm::share(k, 1), launch, target))
+}
+
+fn product(m: usize, n: usize, k: usize, ta: bool, tb: bool) -> Product {
+    let fours = |extent: usize| extent.is_multiple_of(4);
+    Product {
+        rows: m,
+        columns: n,
+        depth: k,
+        planes: 1,
+        a_rows: ta,
+        b_columns: !tb,
+        a_vec4: fours(if ta { m } else { k }),
+        b_vec4: fours(if tb { k } else { n }),
+    }
+}
+
+/// The dispatches of a [`Kernel::MatMul`]: one, or the shares of a deep product with few rows and columns and their
+/// sum.
+pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
+    let Kernel::MatMul { m, n, k, ta, tb } = launch.kernel else {
+        unreachable!("{} is not a matrix product", launch.kernel.name());
+    };
+    let product = product(m, n, k, ta, tb);
+    let family = Family::choose(&product, target);
+    let (shares, chunk) = family.shares(&product);
+    let call = call(family, &product, (shares, chunk), launch, target);
+    if shares == 1 {
+        return Ok(call.into());
+    }
+    Ok(Calls {
+        list: vec![gemm::into_scratch(call), gemm::total(shares, launch, target)],
+        scratch: vec![4 * (shares * m * n) as u64],
+    })
 }

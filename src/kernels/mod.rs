@@ -11,6 +11,7 @@
 //!   divides by must not be 0, also for calls of the others.
 //! * `const NAME = 1u;` on a line of its own can be given another value by the host ([`Call::constants`]): register
 //!   tiles, workgroup sizes, switches between forms.
+//! * An included file can have others that take its place ([`Call::includes`]): another type of a binding.
 //! * A result of floats is stored as `out[i] = finish(v, i)`. `common/finish.wgsl` holds the `finish` that does
 //!   nothing; for a launch with stages its place is taken by text made from the chain (stages.rs). The same for
 //!   `before` of reductions. `Element` is the type of what is moved: f32, or u32 for launches of that type.
@@ -21,6 +22,7 @@
 //! * Loops end and indices are in range by construction: the shaders are compiled without run-time checks.
 
 mod gather;
+mod gemm;
 mod map;
 mod movement;
 mod pool;
@@ -202,6 +204,8 @@ pub struct Call {
     pub params: Vec<u8>,
     /// New values of `const NAME = 1u;` lines.
     pub constants: Vec<(&'static str, u32)>,
+    /// Included files that others take the place of: (in the shader, instead).
+    pub includes: Vec<(&'static str, &'static str)>,
     /// What is bound at 1, 2, 3.
     pub inputs: Vec<Arg>,
     /// What is bound at 7.
@@ -226,6 +230,7 @@ impl Call {
             entry,
             params: bytemuck::bytes_of(params).to_vec(),
             constants: Vec::new(),
+            includes: Vec::new(),
             inputs: (0..launch.inputs.len()).map(Arg::Input).collect(),
             output: Arg::Output,
             stages: true,
@@ -236,6 +241,12 @@ impl Call {
     /// With a constant of the shader changed.
     pub fn constant(mut self, name: &'static str, value: u32) -> Call {
         self.constants.push((name, value));
+        self
+    }
+
+    /// With another file included in the place of `path`.
+    pub fn include(mut self, path: &'static str, instead: &'static str) -> Call {
+        self.includes.push((path, instead));
         self
     }
 }

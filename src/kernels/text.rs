@@ -13,10 +13,19 @@ pub(super) const FIRST_OPERAND: u32 = 8;
 
 /// The files shaders may include.
 const COMMON: &[(&str, &str)] = &[
+    ("common/a_scalar.wgsl", include_str!("../../shaders/common/a_scalar.wgsl")),
+    ("common/a_vec4.wgsl", include_str!("../../shaders/common/a_vec4.wgsl")),
+    ("common/b_scalar.wgsl", include_str!("../../shaders/common/b_scalar.wgsl")),
+    ("common/b_vec4.wgsl", include_str!("../../shaders/common/b_vec4.wgsl")),
     ("common/before.wgsl", include_str!("../../shaders/common/before.wgsl")),
+    ("common/conv2d.wgsl", include_str!("../../shaders/common/conv2d.wgsl")),
+    ("common/conv2d_params.wgsl", include_str!("../../shaders/common/conv2d_params.wgsl")),
     ("common/elementwise.wgsl", include_str!("../../shaders/common/elementwise.wgsl")),
     ("common/finish.wgsl", include_str!("../../shaders/common/finish.wgsl")),
+    ("common/gemm_register.wgsl", include_str!("../../shaders/common/gemm_register.wgsl")),
+    ("common/gemm_tile.wgsl", include_str!("../../shaders/common/gemm_tile.wgsl")),
     ("common/index.wgsl", include_str!("../../shaders/common/index.wgsl")),
+    ("common/matmul.wgsl", include_str!("../../shaders/common/matmul.wgsl")),
     ("common/nan.wgsl", include_str!("../../shaders/common/nan.wgsl")),
     ("common/philox.wgsl", include_str!("../../shaders/common/philox.wgsl")),
 ];
@@ -49,7 +58,10 @@ pub(super) fn assemble(call: &Call, launch: &Launch, bake: bool) -> Result<Strin
             Some(format!("{functions}\n{}", stages::finish(chain, launch)))
         }
         "common/before.wgsl" if !before.is_empty() => Some(stages::before(before)),
-        _ => None,
+        _ => {
+            let swap = call.includes.iter().find(|(from, _)| *from == path)?;
+            COMMON.iter().find(|(name, _)| *name == swap.1).map(|(_, text)| text.to_string())
+        }
     };
     let mut text = expand(call.shader.text, &replaced)?;
     for (name, value) in &call.constants {

@@ -1,7 +1,10 @@
 //! Kernels on every adapter of the machine, software Vulkan included.
 
+mod conv2d;
 mod device;
 mod elementwise;
 mod harness;
 mod kernels;
+mod matmul;
+mod products;
 mod shaders;

@@ -1,0 +1,189 @@
+// The operands of the three products of a convolution x [N,H,W,C] * w [R,S,C/G,K] -> y [N,P,Q,K] with G groups, of
+// CG = C / G and KG = K / G channels each:
+//
+//   forward      y  [N P Q, KG]    = sum over (r, s, c) of x(n, p, q; r, s, c)   w(r, s, c; k)
+//   input_grad   dx [N H W, CG]    = sum over (r, s, k) of dy(n, h, w; r, s, k)  w(r, s, c; k)
+//   weight_grad  dw [R S CG, KG]   = sum over (n, p, q) of x(n, p, q; r, s, c)   dy(n, p, q; k)
+//
+// Rows, columns and depth in that order; x(n, p, q; r, s, c) = x[n, p stride - padding + r dilation, ..., c] and
+// dy(n, h, w; r, s, k) = dy[n, (h + padding - r dilation) / stride, ..., k] where that divides, both 0 outside. The
+// operand is never laid out in memory (implicit GEMM, Chetlur et al. 2014, cuDNN). A strided input gradient is one
+// product for each phase (h mod stride, w mod stride), over the taps that divide there, so that no lane multiplies
+// zeros. A plane (workgroup z) is a group, a phase or a share of the depth of the weight gradient.
+const FORWARD = 0u;
+const INPUT_GRAD = 1u;
+const WEIGHT_GRAD = 2u;
+// Which product.
+const VERB = 0u;
+
+const NONE = 0xffffffffu;
+
+struct Plane {
+    // Depths to sum over.
+    begin: u32,
+    end: u32,
+    // Where the result begins.
+    offset: u32,
+    // First channel of x and of y.
+    c: u32,
+    k: u32,
+    // Phase, first tap that divides there and number of them, in rows and columns (input_grad).
+    phase: vec2<u32>,
+    tap: vec2<u32>,
+    taps: vec2<u32>,
+}
+
+// A row of the left operand: where its taps begin. Below the operand, y is so far up that every tap is outside.
+struct Row {
+    y: i32,
+    x: i32,
+    base: u32,
+}
+
+const OUTSIDE = Row(-0x40000000, 0, 0u);
+
+// The first tap that divides in a phase, or the number of taps.
+fn first_tap(phase: u32, padding: u32, stride: u32, dilation: u32, taps: u32) -> u32 {
+    for (var t = 0u; t < min(stride, taps); t++) {
+        // phase + padding - t dilation, without going negative.
+        if (phase + padding + t * dilation * (stride - 1u)) % stride == 0u {
+            return t;
+        }
+    }
+    return taps;
+}
+
+fn plane_of(z: u32) -> Plane {
+    var plane: Plane;
+    if VERB == FORWARD {
+        plane.c = z * params.cg;
+        plane.k = z * params.kg;
+        plane.offset = plane.k;
+        plane.end = params.r * params.s * params.cg;
+    } else if VERB == INPUT_GRAD {
+        let phases = params.stride_h * params.stride_w;
+        plane.c = (z / phases) * params.cg;
+        plane.k = (z / phases) * params.kg;
+        plane.offset = plane.c;
+        plane.phase = vec2<u32>((z % phases) / params.stride_w, z % params.stride_w);
+        plane.tap = vec2<u32>(
+            first_tap(plane.phase.x, params.padding_h, params.stride_h, params.dilation_h, params.r),
+            first_tap(plane.phase.y, params.padding_w, params.stride_w, params.dilation_w, params.s),
+        );
+        plane.taps = vec2<u32>(
+            (params.r - plane.tap.x + params.step_h - 1u) / params.step_h,
+            (params.s - plane.tap.y + params.step_w - 1u) / params.step_w,
+        );
+        plane.end = plane.taps.x * plane.taps.y * params.kg;
+    } else {
+        let share = z % params.shares;
+        plane.c = (z / params.shares) * params.cg;
+        plane.k = (z / params.shares) * params.kg;
+        plane.offset = plane.k + share * params.partial;
+        plane.begin = share * params.chunk;
+        plane.end = min(plane.begin + params.chunk, params.n * params.p * params.q);
+    }
+    return plane;
+}
+
+fn column_count() -> u32 {
+    return select(params.kg, params.cg, VERB == INPUT_GRAD);
+}
+
+// (n, h, w) of row m of a phase of the input gradient.
+fn pixel(plane: Plane, m: u32) -> vec3<u32> {
+    let rows = (params.h + params.stride_h - 1u) / params.stride_h;
+    let columns = (params.w + params.stride_w - 1u) / params.stride_w;
+    let line = m / columns;
+    return vec3<u32>(
+        line / rows,
+        (line % rows) * params.stride_h + plane.phase.x,
+        (m % columns) * params.stride_w + plane.phase.y,
+    );
+}
+
+fn a_row(plane: Plane, m: u32) -> Row {
+    if VERB == FORWARD {
+        let line = m / params.q;
+        let n = line / params.p;
+        let y = i32((line % params.p) * params.stride_h) - i32(params.padding_h);
+        let x = i32((m % params.q) * params.stride_w) - i32(params.padding_w);
+        if n >= params.n {
+            return OUTSIDE;
+        }
+        return Row(y, x, n * params.h * params.w);
+    }
+    if VERB == INPUT_GRAD {
+        let at = pixel(plane, m);
+        if at.x >= params.n {
+            return OUTSIDE;
+        }
+        // Exact divisions: the phase and its first tap are chosen so.
+        let y = (i32(at.y + params.padding_h) - i32(plane.tap.x * params.dilation_h)) / i32(params.stride_h);
+        let x = (i32(at.z + params.padding_w) - i32(plane.tap.y * params.dilation_w)) / i32(params.stride_w);
+        return Row(y, x, at.x * params.p * params.q);
+    }
+    let tap = m / params.cg;
+    if tap >= params.r * params.s {
+        return OUTSIDE;
+    }
+    let y = i32((tap / params.s) * params.dilation_h) - i32(params.padding_h);
+    let x = i32((tap % params.s) * params.dilation_w) - i32(params.padding_w);
+    return Row(y, x, plane.c + m % params.cg);
+}
+
+// (row, column) of a tap among those of a phase. Exact: far fewer than 2^20 taps.
+fn split_tap(plane: Plane, tap: u32) -> vec2<u32> {
+    if params.stride_w == 1u {
+        return vec2<u32>(tap / params.s, tap % params.s);
+    }
+    // A float division, which software Vulkan does faster than one of integers.
+    let i = u32((f32(tap) + 0.5f) / f32(plane.taps.y));
+    return vec2<u32>(i, tap - i * plane.taps.y);
+}
+
+fn a_index(plane: Plane, row: Row, k: u32) -> u32 {
+    if VERB == FORWARD {
+        let tap = k / params.cg;
+        let y = u32(row.y + i32((tap / params.s) * params.dilation_h));
+        let x = u32(row.x + i32((tap % params.s) * params.dilation_w));
+        let i = (row.base + y * params.w + x) * params.c + plane.c + k % params.cg;
+        return select(NONE, i, k < plane.end && y < params.h && x < params.w);
+    }
+    if VERB == INPUT_GRAD {
+        let tap = split_tap(plane, k / params.kg);
+        // From one tap of the phase to the next, dy moves by step dilation / stride: a whole number.
+        let y = u32(row.y - i32(tap.x * (params.step_h * params.dilation_h / params.stride_h)));
+        let x = u32(row.x - i32(tap.y * (params.step_w * params.dilation_w / params.stride_w)));
+        let i = (row.base + y * params.q + x) * params.k + plane.k + k % params.kg;
+        return select(NONE, i, k < plane.end && y < params.p && x < params.q);
+    }
+    let line = k / params.q;
+    let y = u32(row.y + i32((line % params.p) * params.stride_h));
+    let x = u32(row.x + i32((k % params.q) * params.stride_w));
+    let i = (((line / params.p) * params.h + y) * params.w + x) * params.c + row.base;
+    return select(NONE, i, k < plane.end && y < params.h && x < params.w);
+}
+
+fn b_index(plane: Plane, k: u32, n: u32) -> u32 {
+    if VERB == INPUT_GRAD {
+        let tap = plane.tap + split_tap(plane, k / params.kg) * vec2<u32>(params.step_h, params.step_w);
+        let i = ((tap.x * params.s + tap.y) * params.cg + n) * params.k + plane.k + k % params.kg;
+        return select(NONE, i, k < plane.end && n < params.cg);
+    }
+    // Depth is (r, s, c) of w or (n, p, q) of dy.
+    return select(NONE, k * params.k + plane.k + n, k < plane.end && n < params.kg);
+}
+
+fn out_row(plane: Plane, m: u32) -> u32 {
+    if VERB == FORWARD {
+        return select(NONE, m * params.k + plane.offset, m < params.n * params.p * params.q);
+    }
+    if VERB == INPUT_GRAD {
+        let at = pixel(plane, m);
+        let i = ((at.x * params.h + at.y) * params.w + at.z) * params.c + plane.offset;
+        return select(NONE, i, at.x < params.n && at.y < params.h && at.z < params.w);
+    }
+    return select(NONE, m * params.k + plane.offset, m < params.r * params.s * params.cg);
+}
+

@@ -1,0 +1,122 @@
+// A product of two operands by one subgroup, all in registers. Tile TM x 4 TN SG: lane l holds rows m0 .. m0 + TM - 1
+// of the columns n0 + 4 (t SG + l) + c. The left operand is loaded once a subgroup, each lane a share of the rows, and
+// handed round by shuffles; four steps of depth a turn. The host chooses it only for subgroups of one known size.
+//
+// The file that includes it gives the operands: load_a, load_b, a_row, out_row, plane_of, column_count.
+//
+// Measured on lavapipe (Mesa 22.3, subgroups of 8, 2 cores shared with other work, so by processor time), matrix
+// product of 1024^3, GFLOP/s by tile rows x columns a lane: 16x4 12, 16x8 27, 32x4 22, 32x8 46. 64x4 and 64x8 fall to 5:
+// Mesa unrolls loops of at most 32 turns, and a register array indexed by a loop that stays is kept in memory. Unrolled
+// by hand, with named registers instead of arrays, 32x8 gains nothing and 64x8 a fourth for four times the compile
+// time. `subgroupBroadcast`, which needs constant lanes, is no faster than `subgroupShuffle` in an unrolled loop. The
+// same product by common/gemm_tile.wgsl: 7.
+
+// Lanes of a subgroup, which is the workgroup.
+const SG = 8u;
+// Rows of the tile: a multiple of SG, of 4 SG where the left operand's rows are contiguous.
+const TM = 32u;
+// Vectors of four columns a lane.
+const TN = 2u;
+// Rows a lane loads.
+const SHARE = TM / SG;
+// Vectors of four rows a lane loads at each depth, where the rows are contiguous.
+const QUARTER = max(SHARE / 4u, 1u);
+
+fn store(i: u32, v: vec4<f32>, n: u32) {
+    // Folded away where extents are constants and the tile divides them.
+    let whole = column_count() % (4u * TN * SG) == 0u;
+    if whole || n < column_count() {
+        out[i] = finish(v.x, i);
+    }
+    if whole || n + 1u < column_count() {
+        out[i + 1u] = finish(v.y, i + 1u);
+    }
+    if whole || n + 2u < column_count() {
+        out[i + 2u] = finish(v.z, i + 2u);
+    }
+    if whole || n + 3u < column_count() {
+        out[i + 3u] = finish(v.w, i + 3u);
+    }
+}
+
+@compute @workgroup_size(SG)
+fn product(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let plane = plane_of(group.z);
+    let column_tiles = (column_count() + 4u * TN * SG - 1u) / (4u * TN * SG);
+    let tile = flat(group, groups);
+    let m0 = (tile / column_tiles) * TM;
+    let n0 = (tile % column_tiles) * (4u * TN * SG) + 4u * lane;
+
+    var rows: array<Row, SHARE>;
+    for (var j = 0u; j < SHARE; j++) {
+        if A_ROWS == 1u {
+            rows[j] = a_row(plane, m0 + 4u * ((j % QUARTER) * SG + lane));
+        } else {
+            rows[j] = a_row(plane, m0 + j * SG + lane);
+        }
+    }
+
+    var sum: array<array<array<vec4<f32>, TN>, SG>, SHARE>;
+    for (var k = plane.begin; k < plane.end; k += 4u) {
+        var av: array<vec4<f32>, SHARE>;
+        for (var j = 0u; j < SHARE; j++) {
+            if A_ROWS == 1u {
+                // Component c of vector kk QUARTER + jj is row 4 (jj SG + l) + c at depth k + kk.
+                let jj = j % QUARTER;
+                av[j] = load_a(plane, rows[jj], m0 + 4u * (jj * SG + lane), k + j / QUARTER);
+            } else {
+                av[j] = load_a(plane, rows[j], m0 + j * SG + lane, k);
+            }
+        }
+        var bt: array<array<vec4<f32>, 4>, TN>;
+        if B_COLUMNS == 0u {
+            for (var t = 0u; t < TN; t++) {
+                for (var c = 0u; c < 4u; c++) {
+                    bt[t][c] = load_b(plane, k, n0 + 4u * t * SG + c);
+                }
+            }
+        }
+        for (var kk = 0u; kk < 4u; kk++) {
+            var bv: array<vec4<f32>, TN>;
+            for (var t = 0u; t < TN; t++) {
+                if B_COLUMNS == 1u {
+                    bv[t] = load_b(plane, k + kk, n0 + 4u * t * SG);
+                } else {
+                    bv[t] = vec4<f32>(bt[t][0][kk], bt[t][1][kk], bt[t][2][kk], bt[t][3][kk]);
+                }
+            }
+            for (var j = 0u; j < SHARE; j++) {
+                for (var l = 0u; l < SG; l++) {
+                    var s: f32;
+                    if A_ROWS == 1u {
+                        s = subgroupShuffle(av[kk * QUARTER + j / 4u][j % 4u], l);
+                    } else {
+                        s = subgroupShuffle(av[j][kk], l);
+                    }
+                    for (var t = 0u; t < TN; t++) {
+                        sum[j][l][t] = fma(vec4<f32>(s), bv[t], sum[j][l][t]);
+                    }
+                }
+            }
+        }
+    }
+
+    for (var j = 0u; j < SHARE; j++) {
+        for (var l = 0u; l < SG; l++) {
+            var m = m0 + j * SG + l;
+            if A_ROWS == 1u {
+                m = m0 + 4u * ((j / 4u) * SG + l) + j % 4u;
+            }
+            let first = out_row(plane, m);
+            if first != NONE {
+                for (var t = 0u; t < TN; t++) {
+                    store(first + n0 + 4u * t * SG, sum[j][l][t], n0 + 4u * t * SG);
+                }
+            }
+        }
+    }
+}

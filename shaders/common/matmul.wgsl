@@ -1,0 +1,53 @@
+// The operands of a matrix product.
+const NONE = 0xffffffffu;
+
+struct Params {
+    m: u32,
+    n: u32,
+    k: u32,
+    // Depth a workgroup sums.
+    chunk: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+
+struct Plane {
+    // Depths to sum over.
+    begin: u32,
+    end: u32,
+    // Where the result begins.
+    offset: u32,
+}
+
+struct Row {
+    // Index of depth 0; NONE below the matrix.
+    first: u32,
+}
+
+fn plane_of(z: u32) -> Plane {
+    let begin = z * params.chunk;
+    return Plane(begin, min(begin + params.chunk, params.k), z * params.m * params.n);
+}
+
+fn column_count() -> u32 {
+    return params.n;
+}
+
+fn a_row(plane: Plane, m: u32) -> Row {
+    return Row(select(select(m * params.k, m, A_ROWS == 1u), NONE, m >= params.m));
+}
+
+fn a_index(plane: Plane, row: Row, k: u32) -> u32 {
+    let i = row.first + select(k, k * params.m, A_ROWS == 1u);
+    return select(i, NONE, k >= plane.end || row.first == NONE);
+}
+
+fn b_index(plane: Plane, k: u32, n: u32) -> u32 {
+    let i = select(n * params.k + k, k * params.n + n, B_COLUMNS == 1u);
+    return select(i, NONE, k >= plane.end || n >= params.n);
+}
+
+fn out_row(plane: Plane, m: u32) -> u32 {
+    return select(plane.offset + m * params.n, NONE, m >= params.m);
+}
+

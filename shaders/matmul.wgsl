@@ -1,0 +1,20 @@
+// Matrix product for hardware GPUs: out [m,n] = finish(a b), a and b transposed first where they are stored so.
+//
+// Bindings: a [m,k] (or [k,m]), b [k,n] (or [n,k]), out [m,n] (with the depth shared, [shares,m,n] of unfinished sums,
+// which matmul_shares.wgsl adds up).
+// Tiling: common/gemm_tile.wgsl; its loads come from the included a_*.wgsl and b_*.wgsl, the indices from
+// common/matmul.wgsl.
+
+// 1 where a is stored [k, m].
+const A_ROWS = 0u;
+// 1 where b is stored [k, n].
+const B_COLUMNS = 1u;
+
+@group(0) @binding(7) var<storage, read_write> out: array<f32>;
+
+// #include common/finish.wgsl
+// #include common/index.wgsl
+// #include common/matmul.wgsl
+// #include common/a_vec4.wgsl
+// #include common/b_vec4.wgsl
+// #include common/gemm_tile.wgsl
