@@ -177,7 +177,8 @@ class Ops(Store):
         return torch.from_numpy(values.astype(np.float64))
 
     def case(self, name, function, **inputs):
-        tensors = {key: torch.as_tensor(x, dtype=torch.float64).requires_grad_() for key, x in inputs.items()}
+        # Copies: gradients of cases that share an input must not add up.
+        tensors = {key: torch.as_tensor(x, dtype=torch.float64).clone().requires_grad_() for key, x in inputs.items()}
         y = function(*tensors.values())
         dy = self.input(tuple(y.shape))
         y.backward(dy)

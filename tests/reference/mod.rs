@@ -6,6 +6,7 @@
 // Each test that includes this module uses its own part of it.
 #![allow(dead_code)]
 
+use adamant::device::Device;
 use safetensors::{Dtype, SafeTensors};
 use std::path::Path;
 
@@ -191,6 +192,17 @@ impl Reference {
         }
         Ok(())
     }
+}
+
+/// The reference executor and the CPU executor, each with what it may differ by from a reference number.
+pub fn cpus(double: f64, single: f64) -> Vec<(Device, f64)> {
+    vec![(Device::reference(), double), (Device::cpu(), single)]
+}
+
+/// Every GPU adapter there is, software Vulkan included, with what it may differ by.
+pub fn gpus(single: f64) -> Vec<(Device, f64)> {
+    let open = |adapter| Device::gpu(adapter).unwrap_or_else(|e| panic!("{adapter}: {e}"));
+    Device::adapters().iter().map(|adapter| (open(adapter), single)).collect()
 }
 
 /// Epsilon and step size of a model's five steps of PGD.
