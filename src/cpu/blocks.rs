@@ -5,6 +5,8 @@ use super::float::Float;
 use super::stages::Epilogue;
 use rayon::prelude::*;
 use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 
 /// Elements of a parallel block of elementwise work: large against the cost of handing it to a thread, small
 /// against the second-level cache.
@@ -36,15 +38,44 @@ thread_local! {
     static SPARE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `body` with `len` floats of this thread's scratch memory, of unspecified contents.
-pub(super) fn with_scratch<T: Float, R>(len: usize, body: impl FnOnce(&mut [T]) -> R) -> R {
-    let mut memory = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-    if memory.len() < lines::<T>(len) {
-        memory = scratch::<T>(len);
+/// Floats of this thread's scratch memory, of unspecified contents; given back when dropped.
+///
+/// An object rather than a closure's argument: a closure would cut the code inside off from the vector instructions
+/// of the code around it wherever the compiler does not inline it.
+pub(super) struct Scratch<T: Float> {
+    memory: Vec<Line>,
+    len: usize,
+    float: PhantomData<T>,
+}
+
+impl<T: Float> Scratch<T> {
+    /// Takes `len` floats.
+    pub(super) fn take(len: usize) -> Scratch<T> {
+        let mut memory = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        if memory.len() < lines::<T>(len) {
+            memory = scratch::<T>(len);
+        }
+        Scratch { memory, len, float: PhantomData }
     }
-    let result = body(&mut floats(&mut memory)[..len]);
-    SPARE.with_borrow_mut(|spare| spare.push(memory));
-    result
+}
+
+impl<T: Float> Drop for Scratch<T> {
+    fn drop(&mut self) {
+        SPARE.with_borrow_mut(|spare| spare.push(std::mem::take(&mut self.memory)));
+    }
+}
+
+impl<T: Float> Deref for Scratch<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &bytemuck::cast_slice(&self.memory)[..self.len]
+    }
+}
+
+impl<T: Float> DerefMut for Scratch<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut floats(&mut self.memory)[..self.len]
+    }
 }
 
 /// Runs `body` with the widest vector instructions the processor has. `body` and what it calls must be

@@ -1,9 +1,22 @@
 //! Convolution of NHWC images by HWIO filters, and its two gradients.
+//!
+//! Three ways, chosen by the shape: register tiles over windows read in place ([`correlate`], [`weight_grad`]), a
+//! product scattered to its place where the gradient goes to few channels ([`scatter`]), and loops along the
+//! channels for depthwise filters ([`depthwise`]).
 
-use super::blocks::{vectorized, write_blocks};
+mod correlate;
+mod depthwise;
+mod geometry;
+mod scatter;
+mod weight_grad;
+
+use super::blocks::{Line, floats};
 use super::float::Float;
 use super::stages::Epilogue;
-use crate::launch::ConvShape;
+use crate::launch::{ConvShape, Kernel};
+use correlate::Correlate;
+use scatter::Scatter;
+use weight_grad::WeightGrad;
 
 impl ConvShape {
     /// Elements of x.
@@ -22,109 +35,96 @@ impl ConvShape {
     }
 }
 
-/// Position along one axis that tap `tap` of output `out` reads, or `None` in the padding.
-#[inline(always)]
-fn read(shape: &ConvShape, axis: usize, out: usize, tap: usize) -> Option<usize> {
-    let extent = [shape.h, shape.w][axis];
-    let at = (out * shape.stride[axis] + tap * shape.dilation[axis]).checked_sub(shape.padding[axis])?;
-    (at < extent).then_some(at)
+/// Which of the three products of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Direction {
+    Forward,
+    InputGrad,
+    WeightGrad,
 }
 
-/// Output along one axis whose tap `tap` reads position `at`, or `None` when there is none.
-#[inline(always)]
-fn read_by(shape: &ConvShape, axis: usize, at: usize, tap: usize) -> Option<usize> {
-    let reach = (at + shape.padding[axis]).checked_sub(tap * shape.dilation[axis])?;
-    let out = reach / shape.stride[axis];
-    (reach % shape.stride[axis] == 0 && out < [shape.p, shape.q][axis]).then_some(out)
+enum Way {
+    Correlate(Correlate),
+    Scatter(Scatter),
+    WeightGrad(WeightGrad),
+    Depthwise(Direction),
+    /// Some extent is zero: the result, if it has elements, is an empty sum.
+    Empty,
 }
 
-/// `out[N,P,Q,K] = stages(x * w)`.
-pub(super) fn forward<T: Float>(s: &ConvShape, x: &[T], w: &[T], out: &mut [T], epilogue: &Epilogue<T>) {
-    let (cg, kg) = (s.c / s.groups, s.k / s.groups);
-    write_blocks(out, (s.q * s.k).max(1), epilogue, |start, block| {
-        let (n, p) = (start / (s.q * s.k) / s.p, start / (s.q * s.k) % s.p);
-        vectorized(
-            #[inline(always)]
-            || {
-                block.fill(T::ZERO);
-                for (q, out) in block.chunks_exact_mut(s.k).enumerate() {
-                    for r in 0..s.r {
-                        let Some(y) = read(s, 0, p, r) else { continue };
-                        for t in 0..s.s {
-                            let Some(at) = read(s, 1, q, t) else { continue };
-                            let x = &x[((n * s.h + y) * s.w + at) * s.c..][..s.c];
-                            let w = &w[(r * s.s + t) * cg * s.k..][..cg * s.k];
-                            for (g, x) in x.chunks_exact(cg).enumerate() {
-                                let out = &mut out[g * kg..(g + 1) * kg];
-                                for (x, w) in x.iter().zip(w.chunks_exact(s.k)) {
-                                    let w = &w[g * kg..(g + 1) * kg];
-                                    out.iter_mut().zip(w).for_each(|(o, w)| *o += *x * *w);
-                                }
-                            }
-                        }
-                    }
-                }
-            },
-        );
-    });
+/// A convolution or one of its gradients, ready to run again and again.
+pub(super) struct Convolution {
+    shape: ConvShape,
+    direction: Direction,
+    way: Way,
 }
 
-/// `out[N,H,W,C] = stages(gradient of the convolution by its input)`.
-pub(super) fn input_grad<T: Float>(s: &ConvShape, dy: &[T], w: &[T], out: &mut [T], epilogue: &Epilogue<T>) {
-    let (cg, kg) = (s.c / s.groups, s.k / s.groups);
-    write_blocks(out, (s.w * s.c).max(1), epilogue, |start, block| {
-        let (n, y) = (start / (s.w * s.c) / s.h, start / (s.w * s.c) % s.h);
-        vectorized(
-            #[inline(always)]
-            || {
-                block.fill(T::ZERO);
-                for (at, out) in block.chunks_exact_mut(s.c).enumerate() {
-                    for r in 0..s.r {
-                        let Some(p) = read_by(s, 0, y, r) else { continue };
-                        for t in 0..s.s {
-                            let Some(q) = read_by(s, 1, at, t) else { continue };
-                            let dy = &dy[((n * s.p + p) * s.q + q) * s.k..][..s.k];
-                            let w = &w[(r * s.s + t) * cg * s.k..][..cg * s.k];
-                            for (c, out) in out.iter_mut().enumerate() {
-                                let g = c / cg;
-                                let w = &w[c % cg * s.k + g * kg..][..kg];
-                                let dy = &dy[g * kg..(g + 1) * kg];
-                                *out += dy.iter().zip(w).fold(T::ZERO, |sum, (a, b)| sum + *a * *b);
-                            }
-                        }
-                    }
-                }
-            },
-        );
-    });
-}
+impl Convolution {
+    /// The convolution of `kernel`, if it is one.
+    pub(super) fn new<T: Float>(kernel: &Kernel) -> Option<Convolution> {
+        let (shape, direction) = match kernel {
+            Kernel::Conv2d(shape) => (*shape, Direction::Forward),
+            Kernel::Conv2dInputGrad(shape) => (*shape, Direction::InputGrad),
+            Kernel::Conv2dWeightGrad(shape) => (*shape, Direction::WeightGrad),
+            _ => return None,
+        };
+        let s = &shape;
+        let way = if s.input() * s.filter() * s.output() == 0 {
+            Way::Empty
+        } else if depthwise::suits(s) {
+            Way::Depthwise(direction)
+        } else {
+            match direction {
+                Direction::Forward => Way::Correlate(Correlate::forward::<T>(s)),
+                Direction::InputGrad if Scatter::suits::<T>(s) => Way::Scatter(Scatter::new::<T>(s)),
+                Direction::InputGrad => Way::Correlate(Correlate::input_grad::<T>(s)),
+                Direction::WeightGrad => Way::WeightGrad(WeightGrad::new::<T>(s)),
+            }
+        };
+        Some(Convolution { shape, direction, way })
+    }
 
-/// `out[R,S,C/groups,K] = stages(gradient of the convolution by its filter)`.
-pub(super) fn weight_grad<T: Float>(s: &ConvShape, x: &[T], dy: &[T], out: &mut [T], epilogue: &Epilogue<T>) {
-    let (cg, kg) = (s.c / s.groups, s.k / s.groups);
-    write_blocks(out, s.k.max(1), epilogue, |start, block| {
-        let tap = start / s.k;
-        let (r, t, c) = (tap / cg / s.s, tap / cg % s.s, tap % cg);
-        vectorized(
-            #[inline(always)]
-            || {
-                block.fill(T::ZERO);
-                for n in 0..s.n {
-                    for p in 0..s.p {
-                        let Some(y) = read(s, 0, p, r) else { continue };
-                        for q in 0..s.q {
-                            let Some(at) = read(s, 1, q, t) else { continue };
-                            let x = &x[((n * s.h + y) * s.w + at) * s.c..][..s.c];
-                            let dy = &dy[((n * s.p + p) * s.q + q) * s.k..][..s.k];
-                            let groups = block.chunks_exact_mut(kg).zip(dy.chunks_exact(kg));
-                            for (g, (out, dy)) in groups.enumerate() {
-                                let x = x[g * cg + c];
-                                out.iter_mut().zip(dy).for_each(|(o, dy)| *o += x * *dy);
-                            }
-                        }
-                    }
-                }
-            },
-        );
-    });
+    /// Floats of scratch memory it needs beyond a thread's own.
+    pub(super) fn scratch<T: Float>(&self) -> usize {
+        match &self.way {
+            Way::Correlate(plan) => plan.scratch::<T>(),
+            Way::Scatter(plan) => plan.scratch::<T>(),
+            Way::WeightGrad(plan) => plan.scratch::<T>(),
+            Way::Depthwise(Direction::WeightGrad) => depthwise::scratch(&self.shape),
+            Way::Depthwise(_) | Way::Empty => 0,
+        }
+    }
+
+    /// Elements of its two operands.
+    pub(super) fn operands(&self) -> (usize, usize) {
+        let s = &self.shape;
+        match self.direction {
+            Direction::Forward => (s.input(), s.filter()),
+            Direction::InputGrad => (s.output(), s.filter()),
+            Direction::WeightGrad => (s.input(), s.output()),
+        }
+    }
+
+    /// `out = stages(product of a and b)`.
+    pub(super) fn run<T: Float>(
+        &self,
+        a: &[T],
+        b: &[T],
+        out: &mut [T],
+        epilogue: &Epilogue<T>,
+        scratch: &mut [Line],
+    ) {
+        let scratch = floats(scratch);
+        match &self.way {
+            Way::Correlate(plan) => plan.run(a, b, out, epilogue, scratch),
+            Way::Scatter(plan) => plan.run(a, b, out, epilogue, scratch),
+            Way::WeightGrad(plan) => plan.run(a, b, out, epilogue, scratch),
+            Way::Depthwise(Direction::Forward) => depthwise::forward(&self.shape, a, b, out, epilogue),
+            Way::Depthwise(Direction::InputGrad) => depthwise::input_grad(&self.shape, a, b, out, epilogue),
+            Way::Depthwise(Direction::WeightGrad) => {
+                depthwise::weight_grad(&self.shape, a, b, out, epilogue, scratch);
+            }
+            Way::Empty => super::map::fill(0.0, out, epilogue),
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! The f32 functions are branch-free so that loops over them vectorise; they are accurate to about 1e-6 relative.
 //! The f64 functions are those of the standard library and of `libm`.
 
+use pulp::Simd;
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
@@ -29,13 +30,23 @@ pub trait Float:
     const ONE: Self;
     /// Below every number.
     const NEG_INFINITY: Self;
+    /// A vector register of these floats under the instruction set `S`.
+    type Vector<S: Simd>: Copy;
+
+    /// `x` in every lane.
+    fn splat<S: Simd>(simd: S, x: Self) -> Self::Vector<S>;
+    /// `a * b + c` lane by lane; with one rounding where the instruction set has it.
+    fn multiply_add<S: Simd>(
+        simd: S,
+        a: Self::Vector<S>,
+        b: Self::Vector<S>,
+        c: Self::Vector<S>,
+    ) -> Self::Vector<S>;
 
     /// The nearest float.
     fn from_f64(x: f64) -> Self;
     /// The same number in 64 bits.
     fn to_f64(self) -> f64;
-    /// `self * a + b` with one rounding; slow where the processor has no such instruction.
-    fn mul_add(self, a: Self, b: Self) -> Self;
     /// Square root.
     fn sqrt(self) -> Self;
     /// |x|.
@@ -87,6 +98,16 @@ impl Float for f64 {
     const ZERO: f64 = 0.0;
     const ONE: f64 = 1.0;
     const NEG_INFINITY: f64 = f64::NEG_INFINITY;
+    type Vector<S: Simd> = S::f64s;
+
+    #[inline(always)]
+    fn splat<S: Simd>(simd: S, x: f64) -> S::f64s {
+        simd.splat_f64s(x)
+    }
+    #[inline(always)]
+    fn multiply_add<S: Simd>(simd: S, a: S::f64s, b: S::f64s, c: S::f64s) -> S::f64s {
+        simd.mul_add_e_f64s(a, b, c)
+    }
 
     #[inline(always)]
     fn from_f64(x: f64) -> f64 {
@@ -95,10 +116,6 @@ impl Float for f64 {
     #[inline(always)]
     fn to_f64(self) -> f64 {
         self
-    }
-    #[inline(always)]
-    fn mul_add(self, a: f64, b: f64) -> f64 {
-        f64::mul_add(self, a, b)
     }
     #[inline(always)]
     fn sqrt(self) -> f64 {
@@ -134,6 +151,16 @@ impl Float for f32 {
     const ZERO: f32 = 0.0;
     const ONE: f32 = 1.0;
     const NEG_INFINITY: f32 = f32::NEG_INFINITY;
+    type Vector<S: Simd> = S::f32s;
+
+    #[inline(always)]
+    fn splat<S: Simd>(simd: S, x: f32) -> S::f32s {
+        simd.splat_f32s(x)
+    }
+    #[inline(always)]
+    fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+        simd.mul_add_e_f32s(a, b, c)
+    }
 
     #[inline(always)]
     fn from_f64(x: f64) -> f32 {
@@ -142,10 +169,6 @@ impl Float for f32 {
     #[inline(always)]
     fn to_f64(self) -> f64 {
         f64::from(self)
-    }
-    #[inline(always)]
-    fn mul_add(self, a: f32, b: f32) -> f32 {
-        f32::mul_add(self, a, b)
     }
     #[inline(always)]
     fn sqrt(self) -> f32 {

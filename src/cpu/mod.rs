@@ -16,12 +16,14 @@ mod random;
 mod reduce;
 mod rows;
 mod stages;
+mod tile;
 
 pub use float::Float;
 
 use crate::launch::{Kernel, Launch, MAX_OPERANDS, Place};
 use crate::shape::DType;
-use blocks::Line;
+use blocks::{Line, scratch};
+use conv2d::Convolution;
 use matmul::Product;
 use movement::View;
 use random::Stream;
@@ -94,6 +96,7 @@ pub fn allocate<T: Float>(dtype: DType, len: usize) -> Buffer<T> {
 /// What a launch needs besides its memory, resolved once.
 struct Ready {
     steps: Steps,
+    convolution: Option<Convolution>,
     /// Distinct buffers the launch reads.
     reads: Vec<Place>,
     /// Position in `reads` of each input of the kernel.
@@ -103,7 +106,7 @@ struct Ready {
 }
 
 impl Ready {
-    fn new(launch: &Launch) -> Ready {
+    fn new<T: Float>(launch: &Launch) -> Ready {
         let mut reads: Vec<Place> = Vec::new();
         let mut position = |place: Place| {
             reads.iter().position(|&read| read == place).unwrap_or_else(|| {
@@ -114,7 +117,17 @@ impl Ready {
         let inputs = launch.inputs.iter().map(|&place| position(place)).collect();
         let operands =
             launch.operands().iter().map(|&(place, stretch)| (position(place), stretch.modulo)).collect();
-        Ready { steps: Steps::new(launch), reads, inputs, operands }
+        let convolution = Convolution::new::<T>(&launch.kernel);
+        Ready { steps: Steps::new(launch), convolution, reads, inputs, operands }
+    }
+
+    /// Floats of memory the launch needs beyond a thread's own.
+    fn scratch<T: Float>(&self, launch: &Launch) -> usize {
+        match (&self.convolution, &launch.kernel) {
+            (Some(convolution), _) => convolution.scratch::<T>(),
+            (None, kernel @ Kernel::Reduce { .. }) => fold_of(kernel).scratch(),
+            _ => 0,
+        }
     }
 }
 
@@ -132,9 +145,9 @@ impl<T: Float> Executor<T> {
     /// An executor of `launches` over these slots and tensors, which must be at least as long as the launches use
     /// them and of the launches' types; a slot serves values of one type only. All scratch memory is made here.
     pub fn new(launches: Vec<Launch>, slots: Vec<Buffer<T>>, tensors: Vec<Buffer<T>>) -> Executor<T> {
-        let ready = launches.iter().map(Ready::new).collect();
-        let scratch = launches.iter().map(|launch| scratch_for::<T>(&launch.kernel)).max_by_key(Vec::len);
-        Executor { launches, ready, slots, tensors, scratch: scratch.unwrap_or_default() }
+        let ready: Vec<Ready> = launches.iter().map(Ready::new::<T>).collect();
+        let needed = launches.iter().zip(&ready).map(|(launch, ready)| ready.scratch::<T>(launch)).max();
+        Executor { launches, ready, slots, tensors, scratch: scratch::<T>(needed.unwrap_or(0)) }
     }
 
     /// The launches, in order.
@@ -176,7 +189,10 @@ impl<T: Float> Executor<T> {
             Epilogue { steps: &ready.steps, operands, reads_previous: ready.steps.read_previous() };
         let len = launch.shape.len();
         match &mut *output {
-            Data::Float(out) => run_floats(launch, &inputs, &mut out[..len], &epilogue, &mut self.scratch),
+            Data::Float(out) => {
+                let convolution = ready.convolution.as_ref();
+                run_floats(launch, convolution, &inputs, &mut out[..len], &epilogue, &mut self.scratch);
+            }
             Data::U32(out) => run_integers(launch, &inputs, &mut out[..len]),
             Data::U8(_) => unreachable!("no launch writes bytes"),
         }
@@ -187,14 +203,6 @@ impl<T: Float> Executor<T> {
 /// every launch.
 fn on_a_worker(body: impl FnOnce() + Send) {
     if rayon::current_thread_index().is_some() { body() } else { rayon::scope(|_| body()) }
-}
-
-/// Memory the kernel needs beyond a thread's own.
-fn scratch_for<T: Float>(kernel: &Kernel) -> Vec<Line> {
-    match kernel {
-        Kernel::Reduce { .. } => fold_of(kernel).scratch::<T>(),
-        _ => Vec::new(),
-    }
 }
 
 /// The fold a reduction asks for.
@@ -210,6 +218,7 @@ fn fold_of(kernel: &Kernel) -> Fold<'_> {
 /// A launch whose result is floats.
 fn run_floats<T: Float>(
     launch: &Launch,
+    convolution: Option<&Convolution>,
     inputs: &[&Data<T>],
     out: &mut [T],
     epilogue: &Epilogue<T>,
@@ -217,6 +226,10 @@ fn run_floats<T: Float>(
 ) {
     if out.is_empty() {
         return;
+    }
+    if let Some(convolution) = convolution {
+        let (a, b) = convolution.operands();
+        return convolution.run(inputs[0].float(a), inputs[1].float(b), out, epilogue, scratch);
     }
     match &launch.kernel {
         Kernel::Map { start } => map::map(*start, inputs[0].float(start.modulo), out, epilogue),
@@ -237,15 +250,6 @@ fn run_floats<T: Float>(
         &Kernel::MatMul { m, n, k, ta, tb } => {
             let product = Product { m, n, k, ta, tb };
             matmul::matmul(product, inputs[0].float(m * k), inputs[1].float(k * n), out, epilogue);
-        }
-        Kernel::Conv2d(s) => {
-            conv2d::forward(s, inputs[0].float(s.input()), inputs[1].float(s.filter()), out, epilogue);
-        }
-        Kernel::Conv2dInputGrad(s) => {
-            conv2d::input_grad(s, inputs[0].float(s.output()), inputs[1].float(s.filter()), out, epilogue);
-        }
-        Kernel::Conv2dWeightGrad(s) => {
-            conv2d::weight_grad(s, inputs[0].float(s.input()), inputs[1].float(s.output()), out, epilogue);
         }
         Kernel::PoolGather(s) => {
             pool::gather(s, inputs[0].float(s.input()), inputs[1].u32(s.output()), out, epilogue);
@@ -280,6 +284,9 @@ fn run_floats<T: Float>(
             let pair = |x: &Data<T>| [x.u32(2)[0], x.u32(2)[1]];
             let stream = Stream { distribution, purpose, key: pair(inputs[0]), counter: pair(inputs[1]) };
             random::random(&stream, row, inputs[2].u32(rows), out, epilogue);
+        }
+        Kernel::Conv2d(_) | Kernel::Conv2dInputGrad(_) | Kernel::Conv2dWeightGrad(_) => {
+            unreachable!("every convolution is planned")
         }
         Kernel::ArgMax { .. } | Kernel::MaxPoolIndex(_) => {
             unreachable!("{} gives integers", launch.kernel.name())

@@ -3,8 +3,8 @@
 //! The extent is cut into slices of a fixed length; each slice is folded on its own (in parallel), then the slices'
 //! results are folded in order. Within a slice a contiguous row is summed in `LANES` running sums, a column in one.
 
+use super::blocks::Line;
 use super::blocks::{BLOCK, floats, for_each_block, vectorized, write_blocks};
-use super::blocks::{Line, scratch};
 use super::float::Float;
 use super::stages::{Epilogue, apply_unary};
 use crate::tape::{Reduction, Unary};
@@ -34,9 +34,9 @@ impl Fold<'_> {
         self.extent.div_ceil(self.slice())
     }
 
-    /// Scratch memory the slices' results need.
-    pub(super) fn scratch<T: Float>(&self) -> Vec<Line> {
-        if self.slices() <= 1 { Vec::new() } else { scratch::<T>(self.outer * self.slices() * self.inner) }
+    /// Floats of scratch memory the slices' results need.
+    pub(super) fn scratch(&self) -> usize {
+        if self.slices() <= 1 { 0 } else { self.outer * self.slices() * self.inner }
     }
 
     /// `out[o, i] = stages(fold over e of before(x[o, e, i]))`.

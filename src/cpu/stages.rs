@@ -1,6 +1,6 @@
 //! The elementwise stages of a launch, run over blocks that are still in the first-level cache.
 
-use super::blocks::{vectorized, with_scratch};
+use super::blocks::{Scratch, vectorized};
 use super::float::Float;
 use crate::launch::{Launch, MAX_OPERANDS, Operand, Stage};
 use crate::shape::Stretch;
@@ -66,11 +66,10 @@ impl<T: Float> Epilogue<'_, T> {
     #[inline]
     pub(super) fn finish(&self, start: usize, out: &mut [T], compute: impl FnOnce(&mut [T])) {
         if self.reads_previous {
-            with_scratch(out.len(), |fresh| {
-                compute(fresh);
-                self.apply(start, fresh, out);
-                out.copy_from_slice(fresh);
-            });
+            let mut fresh = Scratch::take(out.len());
+            compute(&mut fresh);
+            self.apply(start, &mut fresh, out);
+            out.copy_from_slice(&fresh);
         } else {
             compute(out);
             self.apply(start, out, &[]);
@@ -81,10 +80,9 @@ impl<T: Float> Epilogue<'_, T> {
     pub(super) fn update(&self, start: usize, out: &mut [T]) {
         if self.reads_previous {
             // A later stage may ask for what an earlier one has changed.
-            with_scratch(out.len(), |before| {
-                before.copy_from_slice(out);
-                self.apply(start, out, before);
-            });
+            let mut before = Scratch::take(out.len());
+            before.copy_from_slice(out);
+            self.apply(start, out, &before);
         } else {
             self.apply(start, out, &[]);
         }

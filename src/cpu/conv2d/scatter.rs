@@ -1,0 +1,213 @@
+//! The input gradient where the input has few channels, as an image has: the step every attack ends with.
+//!
+//! With one or three channels a correlation would fill a fraction of a vector. Instead each pixel of `dy` is
+//! multiplied by the whole filter at once, `[K] x [K, R S C]`, which fills vectors, and the products are added where
+//! they belong.
+
+use super::geometry::BUFFER;
+use crate::cpu::blocks::{Scratch, for_each_block};
+use crate::cpu::float::Float;
+use crate::cpu::stages::Epilogue;
+use crate::cpu::tile::{Row, Walk, multiply_rows, panel_width};
+use crate::launch::ConvShape;
+use pulp::{Simd, WithSimd};
+
+/// An input gradient to few channels, ready to run.
+pub(super) struct Scatter {
+    shape: ConvShape,
+    /// Products of a pixel, and panels they fill.
+    products: usize,
+    panels: usize,
+    /// Rows of `dy` multiplied before their products are added up.
+    band: usize,
+    /// Extents of the padded input.
+    padded: [usize; 2],
+    /// Examples of a task.
+    examples: usize,
+    /// Pixels of a band: where they read `dy`, where their products are stored.
+    pixels: Vec<Row>,
+}
+
+impl Scatter {
+    /// Whether this way is faster than a correlation: when the vectors it fills are well fewer.
+    pub(super) fn suits<T: Float>(s: &ConvShape) -> bool {
+        let lanes = panel_width::<T>() / crate::cpu::tile::VECTORS;
+        s.groups == 1 && 3 * (s.r * s.s * s.c).div_ceil(lanes) <= 2 * s.r * s.s * s.c.div_ceil(lanes)
+    }
+
+    pub(super) fn new<T: Float>(s: &ConvShape) -> Scatter {
+        let width = panel_width::<T>();
+        let products = s.r * s.s * s.c;
+        let panels = products.div_ceil(width);
+        let row = s.q * panels * width;
+        let band = (BUFFER / row.max(1)).clamp(1, s.p);
+        let extent =
+            |results: usize, stride: usize, taps: usize, dilation: usize, input: usize, pad: usize| {
+                ((results - 1) * stride + (taps - 1) * dilation + 1).max(input + pad)
+            };
+        let padded = [
+            extent(s.p, s.stride[0], s.r, s.dilation[0], s.h, s.padding[0]),
+            extent(s.q, s.stride[1], s.s, s.dilation[1], s.w, s.padding[1]),
+        ];
+        let pixels = (0..band * s.q)
+            .map(|i| Row { from: (i * s.k) as u32, to: (i * panels * width) as u32 })
+            .collect();
+        let examples = s.n.div_ceil(super::geometry::TASKS).min(4);
+        Scatter { shape: *s, products, panels, band, padded, examples, pixels }
+    }
+
+    /// Floats of scratch memory for the packed filter.
+    pub(super) fn scratch<T: Float>(&self) -> usize {
+        self.panels * self.shape.k * panel_width::<T>()
+    }
+
+    /// `out = stages(gradient of the convolution by its input)`.
+    pub(super) fn run<T: Float>(
+        &self,
+        dy: &[T],
+        w: &[T],
+        out: &mut [T],
+        epilogue: &Epilogue<T>,
+        packed: &mut [T],
+    ) {
+        let (width, k) = (panel_width::<T>(), self.shape.k);
+        let packed = &mut packed[..self.scratch::<T>()];
+        packed.fill(T::ZERO);
+        for (product, w) in w.chunks_exact(k).enumerate() {
+            let panel = &mut packed[product / width * k * width + product % width..];
+            panel.iter_mut().step_by(width).zip(w).for_each(|(line, w)| *line = *w);
+        }
+        let packed = &*packed;
+        let image = self.shape.h * self.shape.w * self.shape.c;
+        for_each_block(out, self.examples * image, |index, block| {
+            let example = index * self.examples;
+            epilogue.finish(example * image, block, |block| {
+                pulp::Arch::new().dispatch(Task { plan: self, dy, packed, example, out: block });
+            });
+        });
+    }
+}
+
+/// Some examples' results.
+struct Task<'a, T> {
+    plan: &'a Scatter,
+    dy: &'a [T],
+    packed: &'a [T],
+    example: usize,
+    out: &'a mut [T],
+}
+
+impl<T: Float> WithSimd for Task<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Task { plan, dy, packed, example, out } = self;
+        let (s, width) = (&plan.shape, panel_width::<T>());
+        let stride = plan.panels * width;
+        let [height, across] = plan.padded;
+        let image = height * across * s.c;
+        let mut scratch = Scratch::<T>::take(image + plan.band * s.q * stride);
+        let (sums, products) = scratch.split_at_mut(image);
+        for (e, out) in out.chunks_exact_mut(s.h * s.w * s.c).enumerate() {
+            sums.fill(T::ZERO);
+            for first in (0..s.p).step_by(plan.band) {
+                let rows = plan.band.min(s.p - first);
+                let from = ((example + e) * s.p + first) * s.q * s.k;
+                let dy = &dy[from..from + rows * s.q * s.k];
+                let pixels = &plan.pixels[..rows * s.q];
+                for (panel, lines) in packed.chunks_exact(s.k * width).enumerate() {
+                    let valid = width.min(plan.products - panel * width);
+                    let walk = Walk { segments: &[0], run: s.k };
+                    assert!(pixels.len() * stride <= products.len() && pixels.len() * s.k <= dy.len());
+                    // SAFETY: pixel i reads k floats of dy from i * k on and writes `valid` products at
+                    // i * stride + panel * width; both lie inside by the assertion.
+                    unsafe {
+                        let out = products.as_mut_ptr().add(panel * width);
+                        multiply_rows(simd, dy.as_ptr(), pixels, walk, lines.as_ptr(), out, valid);
+                    }
+                }
+                plan.add(first, &products[..pixels.len() * stride], stride, sums);
+            }
+            // The padding's gradient is nobody's.
+            for (y, out) in out.chunks_exact_mut(s.w * s.c).enumerate() {
+                let from = ((y + s.padding[0]) * across + s.padding[1]) * s.c;
+                out.copy_from_slice(&sums[from..from + out.len()]);
+            }
+        }
+    }
+}
+
+impl Scatter {
+    /// Adds the products of the pixels of `dy` from row `first` on to the padded gradient.
+    #[inline(always)]
+    fn add<T: Float>(&self, first: usize, products: &[T], stride: usize, sums: &mut [T]) {
+        let s = &self.shape;
+        // Taps side by side are one run; the usual lengths as constants, so that no loop is left of them.
+        let run = if s.dilation[1] == 1 { s.s * s.c } else { s.c };
+        match run {
+            1 => self.add_runs::<T, 1>(first, products, stride, sums),
+            3 => self.add_runs::<T, 3>(first, products, stride, sums),
+            4 => self.add_runs::<T, 4>(first, products, stride, sums),
+            5 => self.add_runs::<T, 5>(first, products, stride, sums),
+            9 => self.add_runs::<T, 9>(first, products, stride, sums),
+            _ => {
+                self.each_run(first, products, stride, run, sums, |sums, run| {
+                    sums.iter_mut().zip(run).for_each(|(sum, x)| *sum += *x);
+                });
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn add_runs<T: Float, const RUN: usize>(
+        &self,
+        first: usize,
+        products: &[T],
+        stride: usize,
+        sums: &mut [T],
+    ) {
+        self.each_run(
+            first,
+            products,
+            stride,
+            RUN,
+            sums,
+            #[inline(always)]
+            |sums, run| {
+                if let (Some(sums), Some(run)) = (sums.first_chunk_mut::<RUN>(), run.first_chunk::<RUN>()) {
+                    sums.iter_mut().zip(run).for_each(|(sum, x)| *sum += *x);
+                }
+            },
+        );
+    }
+
+    /// Calls `add(sums, products)` for each run of `run` products and where it belongs.
+    #[inline(always)]
+    fn each_run<T: Float>(
+        &self,
+        first: usize,
+        products: &[T],
+        stride: usize,
+        run: usize,
+        sums: &mut [T],
+        add: impl Fn(&mut [T], &[T]),
+    ) {
+        let s = &self.shape;
+        let across = self.padded[1] * s.c;
+        let runs = s.s * s.c / run;
+        for (row, products) in products.chunks_exact(s.q * stride).enumerate() {
+            for r in 0..s.r {
+                let y = (first + row) * s.stride[0] + r * s.dilation[0];
+                let sums = &mut sums[y * across..(y + 1) * across];
+                for (q, products) in products.chunks_exact(stride).enumerate() {
+                    for t in 0..runs {
+                        let to = (q * s.stride[1] + t * s.dilation[1]) * s.c;
+                        let from = (r * runs + t) * run;
+                        add(&mut sums[to..to + run], &products[from..from + run]);
+                    }
+                }
+            }
+        }
+    }
+}
