@@ -9,6 +9,7 @@
 use adamant::device::Device;
 use safetensors::{Dtype, SafeTensors};
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// Hash vectors a digest projects on.
 const PROJECTIONS: u64 = 4;
@@ -199,10 +200,15 @@ pub fn cpus(double: f64, single: f64) -> Vec<(Device, f64)> {
     vec![(Device::reference(), double), (Device::cpu(), single)]
 }
 
-/// Every GPU adapter there is, software Vulkan included, with what it may differ by.
+/// Every GPU adapter there is, software Vulkan included, with what it may differ by. The tests of a binary share
+/// them, and so the pipelines, which software Vulkan takes long to compile.
 pub fn gpus(single: f64) -> Vec<(Device, f64)> {
-    let open = |adapter| Device::gpu(adapter).unwrap_or_else(|e| panic!("{adapter}: {e}"));
-    Device::adapters().iter().map(|adapter| (open(adapter), single)).collect()
+    static OPENED: OnceLock<Vec<Device>> = OnceLock::new();
+    let opened = OPENED.get_or_init(|| {
+        let adapters = Device::adapters();
+        adapters.iter().map(|a| Device::gpu(a).unwrap_or_else(|e| panic!("{a}: {e}"))).collect()
+    });
+    opened.iter().map(|device| (device.clone(), single)).collect()
 }
 
 /// Epsilon and step size of a model's five steps of PGD.
