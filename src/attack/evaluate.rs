@@ -107,8 +107,10 @@ impl Evaluation {
         let mut padded = examples.to_vec();
         padded.resize(self.batch, *examples.last().unwrap_or(&0));
         self.store.write_u32(&self.names.of("example"), &padded)?;
-        self.store.write_u32(&self.names.of("key"), &[seed as u32, (seed >> 32) as u32])?;
-        self.store.write_u32(&self.names.of("counter"), &[restart, 0])
+        // An attack without random numbers has no use for these two, and its plans did not make them.
+        let put = |name: &str, words| self.store.put(&self.names.of(name), [2], &Host::U32(words));
+        put("key", vec![seed as u32, (seed >> 32) as u32])?;
+        put("counter", vec![restart, 0])
     }
 
     fn predictions(&self) -> Result<(Vec<u32>, Vec<f32>)> {

@@ -331,10 +331,13 @@ impl Trainer {
         let radius = self.method.attack().threat().projection_radius(epsilon, elements);
         let (store, names) = (&self.store, &plans.names);
         store.write_u32(&names.of("example"), examples)?;
-        store.write_u32(&names.of("key"), &self.key())?;
-        store.write_u32(&names.of("counter"), &[self.position.epoch, self.position.step])?;
-        store.write_f64(&names.of("radius"), &[radius])?;
-        store.write_f64(&names.of("step"), &[step])?;
+        // A method without random numbers, or without an attack, has no use for some of these, and its plans did not
+        // make them.
+        store.put(&names.of("key"), [2], &Host::U32(self.key().into()))?;
+        let counter = vec![self.position.epoch, self.position.step];
+        store.put(&names.of("counter"), [2], &Host::U32(counter))?;
+        store.put(&names.of("radius"), Shape::scalar(), &Host::F64(vec![radius]))?;
+        store.put(&names.of("step"), Shape::scalar(), &Host::F64(vec![step]))?;
         self.optimizer.prepare(store, self.position.steps + 1, rate)?;
         let mut steps = plans.attack.program();
         steps.push(Step::Run(&plans.update));
