@@ -61,6 +61,14 @@ fn met(position: u32, t: u32, padding: u32, dilation: u32, stride: u32) -> u32 {
     return select(0xffffffffu, at / stride, position + padding >= t * dilation && at % stride == 0u);
 }
 
+// Row and column of the first tap that divides at (h, w); the next ones are (step_h, step_w) apart.
+fn first_taps(h: u32, w: u32) -> vec2<u32> {
+    return vec2<u32>(
+        first_tap(h % params.stride_h, params.padding_h, params.stride_h, params.dilation_h, params.r),
+        first_tap(w % params.stride_w, params.padding_w, params.stride_w, params.dilation_w, params.s),
+    );
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn input_grad(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -75,16 +83,18 @@ fn input_grad(
     let pixel = i / params.c;
     let line = pixel / params.w;
     let first = (c / params.cg) * params.kg;
+    let tap = first_taps(line % params.h, pixel % params.w);
     var sum = 0f;
-    for (var r = 0u; r < params.r; r++) {
-        let p = met(line % params.h, r, params.padding_h, params.dilation_h, params.stride_h);
-        for (var s = 0u; s < params.s; s++) {
-            let q = met(pixel % params.w, s, params.padding_w, params.dilation_w, params.stride_w);
+    for (var r = tap.x; r < params.r; r += params.step_h) {
+        // Above the image the unsigned difference is huge.
+        let p = (line % params.h + params.padding_h - r * params.dilation_h) / params.stride_h;
+        for (var s = tap.y; s < params.s; s += params.step_w) {
+            let q = (pixel % params.w + params.padding_w - s * params.dilation_w) / params.stride_w;
             if p < params.p && q < params.q {
                 let at = (((line / params.h) * params.p + p) * params.q + q) * params.k + first;
-                let tap = ((r * params.s + s) * params.cg + c % params.cg) * params.k + first;
+                let weight = ((r * params.s + s) * params.cg + c % params.cg) * params.k + first;
                 for (var k = 0u; k < params.kg; k++) {
-                    sum = fma(a[at + k], b[tap + k], sum);
+                    sum = fma(a[at + k], b[weight + k], sum);
                 }
             }
         }
@@ -133,11 +143,13 @@ fn fold(
     }
     let pixel = i / params.c;
     let line = pixel / params.w;
+    let tap = first_taps(line % params.h, pixel % params.w);
     var sum = 0f;
-    for (var r = 0u; r < params.r; r++) {
-        let p = met(line % params.h, r, params.padding_h, params.dilation_h, params.stride_h);
-        for (var s = 0u; s < params.s; s++) {
-            let q = met(pixel % params.w, s, params.padding_w, params.dilation_w, params.stride_w);
+    for (var r = tap.x; r < params.r; r += params.step_h) {
+        // Above the image the unsigned difference is huge.
+        let p = (line % params.h + params.padding_h - r * params.dilation_h) / params.stride_h;
+        for (var s = tap.y; s < params.s; s += params.step_w) {
+            let q = (pixel % params.w + params.padding_w - s * params.dilation_w) / params.stride_w;
             if p < params.p && q < params.q {
                 let at = ((line / params.h) * params.p + p) * params.q + q;
                 sum += a[((at * params.r + r) * params.s + s) * params.c + i % params.c];

@@ -42,17 +42,6 @@ struct Row {
 
 const OUTSIDE = Row(-0x40000000, 0, 0u);
 
-// The first tap that divides in a phase, or the number of taps.
-fn first_tap(phase: u32, padding: u32, stride: u32, dilation: u32, taps: u32) -> u32 {
-    for (var t = 0u; t < min(stride, taps); t++) {
-        // phase + padding - t dilation, without going negative.
-        if (phase + padding + t * dilation * (stride - 1u)) % stride == 0u {
-            return t;
-        }
-    }
-    return taps;
-}
-
 fn plane_of(z: u32) -> Plane {
     var plane: Plane;
     if VERB == FORWARD {

@@ -30,3 +30,14 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 
+// The first tap that divides in a phase, or the number of taps.
+fn first_tap(phase: u32, padding: u32, stride: u32, dilation: u32, taps: u32) -> u32 {
+    for (var t = 0u; t < min(stride, taps); t++) {
+        // phase + padding - t dilation, without going negative.
+        if (phase + padding + t * dilation * (stride - 1u)) % stride == 0u {
+            return t;
+        }
+    }
+    return taps;
+}
+
