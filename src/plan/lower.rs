@@ -74,7 +74,7 @@ fn whole(len: usize) -> Stretch {
 
 /// Index arithmetic of reading through `inner`, an operand of which is read through `outer`.
 fn compose(outer: Stretch, inner: Stretch) -> Option<Stretch> {
-    if outer.modulo % inner.div != 0 || !(outer.modulo / inner.div).is_multiple_of(inner.modulo) {
+    if !outer.modulo.is_multiple_of(inner.div) || !(outer.modulo / inner.div).is_multiple_of(inner.modulo) {
         return None;
     }
     Some(Stretch { div: outer.div * inner.div, modulo: inner.modulo })

@@ -438,7 +438,7 @@ pub(super) fn infer(
     // Extents [N, P, Q, K] of a convolution of x by w.
     let conv = |conv: &Conv2d, x: Shape, w: Shape| -> std::result::Result<Shape, String> {
         ensure(x.rank() == 4 && w.rank() == 4, &|| format!("input {x} and filter {w} must have 4 axes"))?;
-        ensure(conv.groups > 0 && x[3] == w[2] * conv.groups && w[3] % conv.groups == 0, &|| {
+        ensure(conv.groups > 0 && x[3] == w[2] * conv.groups && w[3].is_multiple_of(conv.groups), &|| {
             let groups = conv.groups;
             format!("filter {w} with {groups} groups does not fit input {x} (NHWC, filters are HWIO)")
         })?;

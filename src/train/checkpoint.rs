@@ -33,6 +33,9 @@ pub struct Position {
 /// Weights by name in our layout, for all of a network's parameters.
 pub type Weights = Vec<(String, Vec<f32>)>;
 
+/// Tensors of a store by name: all that the steps to come depend on.
+pub type State = Vec<(String, Host)>;
+
 /// Writes weights under PyTorch's names and in its layout. `batches` is what PyTorch's batch norms count
 /// (`num_batches_tracked`): training steps.
 ///
@@ -140,7 +143,7 @@ pub fn save_resume(
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::File`] when it is corrupt.
-pub fn load_resume(path: &Path) -> Result<(Recipe, Position, Vec<(String, Host)>)> {
+pub fn load_resume(path: &Path) -> Result<(Recipe, Position, State)> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, "reading the checkpoint", e))?;
     let file = parse(path, &bytes)?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| corrupt(path, &e.to_string()))?;

@@ -525,7 +525,7 @@ impl Trainer {
         names
     }
 
-    fn state(&self) -> Result<Vec<(String, Host)>> {
+    fn state(&self) -> Result<checkpoint::State> {
         let names = self.state_names();
         let hosts = self.store.read(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
         Ok(names.into_iter().zip(hosts).collect())
