@@ -9,7 +9,7 @@
 // dy(n, h, w; r, s, k) = dy[n, (h + padding - r dilation) / stride, ..., k] where that divides, both 0 outside. The
 // operand is never laid out in memory (implicit GEMM, Chetlur et al. 2014, cuDNN). A strided input gradient is one
 // product for each phase (h mod stride, w mod stride), over the taps that divide there, so that no lane multiplies
-// zeros. A plane (workgroup z) is a group, a phase or a share of the depth of the weight gradient.
+// zeros. A plane (workgroup z) is a group, a phase and a share of the depth.
 const FORWARD = 0u;
 const INPUT_GRAD = 1u;
 const WEIGHT_GRAD = 2u;
@@ -44,17 +44,14 @@ const OUTSIDE = Row(-0x40000000, 0, 0u);
 
 fn plane_of(z: u32) -> Plane {
     var plane: Plane;
-    if VERB == FORWARD {
-        plane.c = z * params.cg;
-        plane.k = z * params.kg;
-        plane.offset = plane.k;
-        plane.end = params.r * params.s * params.cg;
-    } else if VERB == INPUT_GRAD {
+    let share = z % params.shares;
+    var group = z / params.shares;
+    var depth = params.r * params.s * params.cg;
+    if VERB == INPUT_GRAD {
         let phases = params.stride_h * params.stride_w;
-        plane.c = (z / phases) * params.cg;
-        plane.k = (z / phases) * params.kg;
-        plane.offset = plane.c;
-        plane.phase = vec2<u32>((z % phases) / params.stride_w, z % params.stride_w);
+        let phase = group % phases;
+        group = group / phases;
+        plane.phase = vec2<u32>(phase / params.stride_w, phase % params.stride_w);
         plane.tap = vec2<u32>(
             first_tap(plane.phase.x, params.padding_h, params.stride_h, params.dilation_h, params.r),
             first_tap(plane.phase.y, params.padding_w, params.stride_w, params.dilation_w, params.s),
@@ -63,15 +60,16 @@ fn plane_of(z: u32) -> Plane {
             (params.r - plane.tap.x + params.step_h - 1u) / params.step_h,
             (params.s - plane.tap.y + params.step_w - 1u) / params.step_w,
         );
-        plane.end = plane.taps.x * plane.taps.y * params.kg;
-    } else {
-        let share = z % params.shares;
-        plane.c = (z / params.shares) * params.cg;
-        plane.k = (z / params.shares) * params.kg;
-        plane.offset = plane.k + share * params.partial;
-        plane.begin = share * params.chunk;
-        plane.end = min(plane.begin + params.chunk, params.n * params.p * params.q);
+        depth = plane.taps.x * plane.taps.y * params.kg;
     }
+    if VERB == WEIGHT_GRAD {
+        depth = params.n * params.p * params.q;
+    }
+    plane.c = group * params.cg;
+    plane.k = group * params.kg;
+    plane.offset = share * params.partial + select(plane.k, plane.c, VERB == INPUT_GRAD);
+    plane.begin = share * params.chunk;
+    plane.end = min(plane.begin + params.chunk, depth);
     return plane;
 }
 

@@ -21,8 +21,8 @@ struct Params {
     // Distance between taps that divide in the same phase: stride / gcd(stride, dilation).
     step_h: u32,
     step_w: u32,
-    // Weight gradient: depth (n, p, q) a workgroup sums, in how many shares, and how far apart their results are (the
-    // elements of dw, or 0 where there is one share).
+    // Depth a workgroup sums, how many share the depth, and how far apart their results are (the elements of the
+    // result, or 0 where there is one share).
     chunk: u32,
     shares: u32,
     partial: u32,

@@ -49,11 +49,11 @@ params! {
     step_h: u32,
     /// Distance between columns of taps that divide in the same phase.
     step_w: u32,
-    /// Weight gradient: depth of a share.
+    /// Depth of a share.
     chunk: u32,
-    /// Weight gradient: shares.
+    /// Shares of the depth.
     shares: u32,
-    /// Weight gradient: elements between the results of shares.
+    /// Elements between the results of shares.
     partial: u32,
 }
 
@@ -82,7 +82,7 @@ pub(super) fn shaders() -> Vec<&'static Shader> {
 impl Params {
     fn new(shape: &ConvShape) -> Params {
         let ConvShape { n, h, w, c, r, s, p, q, k, stride, padding, dilation, groups } = *shape;
-        let step = |axis: usize| (stride[axis] / gcd(stride[axis], dilation[axis])) as u32;
+        let step = step(shape).map(|step| step as u32);
         Params {
             n: n as u32,
             h: h as u32,
@@ -101,15 +101,15 @@ impl Params {
             padding_w: padding[1] as u32,
             dilation_h: dilation[0] as u32,
             dilation_w: dilation[1] as u32,
-            step_h: step(0),
-            step_w: step(1),
-            chunk: (n * p * q) as u32,
+            step_h: step[0],
+            step_w: step[1],
+            chunk: 0,
             shares: 1,
             partial: 0,
         }
     }
 
-    /// With the depth of the weight gradient shared.
+    /// With the depth in shares of a length, for a result of `len` elements.
     fn shared(mut self, (shares, chunk): (usize, usize), len: usize) -> Params {
         self.chunk = chunk as u32;
         self.shares = shares as u32;
@@ -122,6 +122,11 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
+/// Distance between taps that divide in the same phase of a strided input gradient, in rows and columns.
+fn step(shape: &ConvShape) -> [usize; 2] {
+    [0, 1].map(|axis| shape.stride[axis] / gcd(shape.stride[axis], shape.dilation[axis]))
+}
+
 /// The product a verb is, a plane for each group and each phase of a strided input gradient.
 fn product(verb: Verb, shape: &ConvShape) -> Product {
     let ConvShape { n, h, w, c, r, s, p, q, k, stride, groups, .. } = *shape;
@@ -132,7 +137,8 @@ fn product(verb: Verb, shape: &ConvShape) -> Product {
         // Taps of the phase that has most.
         Verb::InputGrad => {
             let rows = n * h.div_ceil(stride[0]) * w.div_ceil(stride[1]);
-            let taps = r.div_ceil(stride[0]) * s.div_ceil(stride[1]);
+            let [step_h, step_w] = step(shape);
+            let taps = r.div_ceil(step_h) * s.div_ceil(step_w);
             (rows, cg, taps * kg, groups * stride[0] * stride[1], kg)
         }
         Verb::WeightGrad => (r * s * cg, kg, n * p * q, groups, cg),
@@ -177,17 +183,14 @@ pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
     if shape.groups > 1 && product.columns < direct_below {
         return Ok(direct(verb, shape, launch, target));
     }
-    let shares = if verb == Verb::WeightGrad { family.shares(&product) } else { (1, product.depth) };
+    let shares = family.shares(&product);
     let planes = product.planes * shares.0;
     if planes > target.workgroups as usize {
         let why = format!("{launch}: {planes} groups, phases and shares are more than a grid has planes");
         return Err(Error::Unsupported(why));
     }
     let len = launch.shape.len();
-    let params = match verb {
-        Verb::WeightGrad => Params::new(shape).shared(shares, len),
-        _ => Params::new(shape),
-    };
+    let params = Params::new(shape).shared(shares, len);
     let call = family
         .call([&TILE, &REGISTER], &params, &product, planes, launch, target)
         .constant("VERB", verb as u32);

@@ -84,7 +84,11 @@ fn groups_down_to_depthwise() {
 }
 
 #[test]
-fn long_sums_of_weight_gradients_are_shared() {
+fn long_sums_are_shared() {
+    check_all(shape([1, 5, 4, 132], [3, 3], 140, attributes(2, 1, 1, 1)));
+    // Dilation and stride with a common divisor: one phase has every tap, the others none.
+    check_all(shape([1, 9, 9, 140], [3, 3], 132, attributes(2, 2, 2, 1)));
+    check_all(shape([1, 4, 4, 260], [3, 3], 262, attributes(1, 1, 1, 2)));
     check_all(shape([5, 26, 26, 3], [3, 3], 9, attributes(1, 1, 1, 1)));
     check_all(shape([4, 33, 31, 6], [3, 3], 6, attributes(1, 1, 1, 6)));
 }
