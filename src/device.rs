@@ -14,6 +14,16 @@ pub struct Counters {
     pub readbacks: u64,
 }
 
+/// Memory of a GPU, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Of the buffers alive.
+    pub used: u64,
+    /// That buffers may take together: 9/10 of a card's memory, half of a memory shared with the machine, or what
+    /// [`Device::set_memory_budget`] was told.
+    pub budget: u64,
+}
+
 /// A device that runs plans. Cheap to clone; clones are the same device.
 #[derive(Clone)]
 pub struct Device {
@@ -143,6 +153,21 @@ impl Device {
                 submissions: self.counters.0.load(Ordering::Relaxed),
                 readbacks: self.counters.1.load(Ordering::Relaxed),
             },
+        }
+    }
+
+    /// Memory of a GPU; `None` for the executors on the CPU, which do not count.
+    pub fn memory(&self) -> Option<Memory> {
+        match &self.kind {
+            Kind::Gpu(gpu) => Some(Memory { used: gpu.memory_used(), budget: gpu.memory_budget() }),
+            _ => None,
+        }
+    }
+
+    /// Sets how many bytes the buffers of a GPU may take together; what is in use stays. The CPU has no budget.
+    pub fn set_memory_budget(&self, bytes: u64) {
+        if let Kind::Gpu(gpu) = &self.kind {
+            gpu.set_memory_budget(bytes);
         }
     }
 

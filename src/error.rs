@@ -1,6 +1,5 @@
 //! What can go wrong, in words that say what, where, why and what to do.
 
-use crate::shape::Shape;
 use std::path::PathBuf;
 
 /// Result of the library.
@@ -25,10 +24,10 @@ pub enum Error {
     Tensor {
         /// Name of the tensor.
         name: String,
-        /// Shape it has.
-        have: Shape,
-        /// Shape that was asked for.
-        want: Shape,
+        /// Type and shape it has, as "f32 [2x3]".
+        have: String,
+        /// What was asked for.
+        want: String,
     },
     /// A plan or a tensor needs more memory than the device has left.
     #[error("{what} needs {needed} bytes on {device}, which has {available} left{hint}")]

@@ -30,6 +30,11 @@ impl DType {
             DType::U8 => 1,
         }
     }
+
+    /// Bytes of a buffer of `len` elements on a GPU: whole words of four, and never none.
+    pub fn buffer_bytes(self, len: usize) -> u64 {
+        (len as u64 * self.bytes() as u64).max(1).next_multiple_of(4)
+    }
 }
 
 impl fmt::Display for DType {

@@ -113,7 +113,11 @@ impl Store {
     pub fn ensure(&self, name: &str, shape: Shape, dtype: DType) -> Result<Tensor> {
         if let Some(have) = self.get(name) {
             if have.shape != shape || have.dtype != dtype {
-                return Err(Error::Tensor { name: name.into(), have: have.shape, want: shape });
+                return Err(Error::Tensor {
+                    name: name.into(),
+                    have: format!("{} {}", have.dtype, have.shape),
+                    want: format!("{dtype} {shape}"),
+                });
             }
             return Ok(have);
         }

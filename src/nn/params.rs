@@ -116,8 +116,8 @@ impl Param {
     }
 
     fn hold(&self, have: &Shape, fits: bool) -> Result<()> {
-        let want = Shape::new(&self.torch_shape());
-        if fits { Ok(()) } else { Err(Error::Tensor { name: self.name.clone(), have: *have, want }) }
+        let want = Shape::new(&self.torch_shape()).to_string();
+        if fits { Ok(()) } else { Err(Error::Tensor { name: self.name.clone(), have: have.to_string(), want }) }
     }
 }
 
@@ -155,7 +155,8 @@ impl Params {
         tape.check()?;
         let want = Shape::from([1, architecture.classes()]);
         if logits.shape() != want {
-            return Err(Error::Tensor { name: "logits".into(), have: logits.shape(), want });
+            let (have, want) = (logits.shape().to_string(), want.to_string());
+            return Err(Error::Tensor { name: "logits".into(), have, want });
         }
         Ok(Params { list: net.params() })
     }

@@ -215,7 +215,10 @@ impl Lowering<'_> {
         }
         g.stages.push(stage);
         g.last = id;
-        g.shape = self.nodes[id].shape;
+        // A copy's strides are by the axes of its own result; elsewhere stages may see it reshaped.
+        if !matches!(g.kernel, Kernel::Copy { .. }) {
+            g.shape = self.nodes[id].shape;
+        }
         Some(Value { base: Base::Group(group), stretch: whole(g.shape.len()) })
     }
 

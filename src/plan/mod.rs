@@ -14,10 +14,10 @@ pub use program::{Program, Step, Timing};
 use crate::cpu::Executor;
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
-use crate::kernels::Compiled;
+use crate::kernels::{self, Compiled};
 use crate::launch::{Kernel, Launch, Place};
 use crate::shape::{DType, Shape};
-use crate::tape::Tape;
+use crate::tape::{Op, Tape};
 use crate::tensor::{self, Host, Storage, Store, Tensor};
 use std::cell::RefCell;
 use std::fmt;
@@ -40,9 +40,11 @@ impl Schedule {
     /// hold the fused plan against).
     ///
     /// # Errors
-    /// The tape's first shape error; [`Error::Unsupported`] for a copy of integers.
+    /// The tape's first shape error; [`Error::Tensor`] for a value assigned to a tensor that the tape reads in another
+    /// shape; [`Error::Unsupported`] for a copy of integers.
     pub fn new(tape: &Tape, fuse: bool) -> Result<Schedule> {
         tape.check()?;
+        check_assignments(tape)?;
         let lowered = lower::lower(tape, fuse);
         let (places, slots) = memory::place(&lowered.groups);
         let place_of = |base| match base {
@@ -65,13 +67,13 @@ impl Schedule {
 
     /// Bytes of temporaries.
     pub fn temporary_bytes(&self) -> u64 {
-        self.slots.iter().map(|slot| (slot.len * slot.dtype.bytes()) as u64).sum()
+        self.slots.iter().map(|slot| slot.dtype.buffer_bytes(slot.len)).sum()
     }
 
     /// Bytes of the tensors it names that `store` does not hold yet.
     pub fn new_tensor_bytes(&self, store: &Store) -> u64 {
         let missing = self.tensors.iter().filter(|tensor| store.get(&tensor.name).is_none());
-        missing.map(|tensor| (tensor.shape.len() * tensor.dtype.bytes()) as u64).sum()
+        missing.map(|tensor| tensor.dtype.buffer_bytes(tensor.shape.len())).sum()
     }
 
     /// Floating-point operations of the products of a run.
@@ -253,14 +255,33 @@ fn buffers<B>(tensors: &[Tensor], of: impl Fn(&Storage) -> Option<B>) -> Vec<B> 
     found
 }
 
-/// Whether the schedule's temporaries and new tensors fit the device.
+/// That no tensor is read in one shape and written in another.
+fn check_assignments(tape: &Tape) -> Result<()> {
+    let nodes = tape.nodes();
+    for (name, id) in tape.assignments() {
+        let read = nodes.iter().find(|node| matches!(&node.op, Op::Source { name: have } if *have == name));
+        if let Some(read) = read
+            && (read.shape, read.dtype) != (nodes[id].shape, nodes[id].dtype)
+        {
+            return Err(Error::Tensor {
+                name,
+                have: format!("{} {}", read.dtype, read.shape),
+                want: format!("{} {} (it is assigned such a value)", nodes[id].dtype, nodes[id].shape),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether the schedule's temporaries, its new tensors and its kernels' scratch memory fit the device.
 fn fits(schedule: &Schedule, store: &Store) -> Result<()> {
     let Kind::Gpu(gpu) = &store.device().kind else { return Ok(()) };
-    let needed = schedule.temporary_bytes() + schedule.new_tensor_bytes(store);
+    let scratch = kernels::scratch_bytes(&schedule.launches, &kernels::Target::of(gpu))?;
+    let needed = schedule.temporary_bytes() + schedule.new_tensor_bytes(store) + scratch;
     let available = gpu.memory_budget().saturating_sub(gpu.memory_used());
-    let sizes = schedule.slots.iter().map(|slot| slot.len * slot.dtype.bytes());
-    let sizes = sizes.chain(schedule.tensors.iter().map(|t| t.shape.len() * t.dtype.bytes()));
-    let largest = sizes.max().unwrap_or(0) as u64;
+    let sizes = schedule.slots.iter().map(|slot| slot.dtype.buffer_bytes(slot.len));
+    let sizes = sizes.chain(schedule.tensors.iter().map(|t| t.dtype.buffer_bytes(t.shape.len())));
+    let largest = sizes.max().unwrap_or(0);
     if needed > available || largest > gpu.max_buffer() {
         let what = match needed > available {
             true => "the plan".to_string(),
