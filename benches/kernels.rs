@@ -94,20 +94,20 @@ fn cases() -> Vec<Case> {
     }
     matmul(all, "square", [512; 3], false, false);
     matmul(all, "square", [1024; 3], false, false);
-    const ELEMENTS: usize = 1 << 22;
+    const ELEMENTS: usize = 1 << 24;
     all.push(Case {
-        name: "map: relu(x + y), 4 Mi elements".into(),
+        name: "map: relu(x + y), 16 Mi elements".into(),
         record: Box::new(|tape| {
             let (x, y) = (source(tape, "x", &[ELEMENTS]), source(tape, "y", &[ELEMENTS]));
             tape.assign("z", (x + y).relu());
         }),
     });
     all.push(Case {
-        name: "reduce: sum of 4 Mi elements".into(),
+        name: "reduce: sum of 16 Mi elements".into(),
         record: Box::new(|tape| tape.assign("sum", source(tape, "x", &[ELEMENTS]).sum_all())),
     });
     all.push(Case {
-        name: "reduce: sum over 64 Ki rows of 64 channels".into(),
+        name: "reduce: sum over 256 Ki rows of 64 channels".into(),
         record: Box::new(|tape| tape.assign("sum", source(tape, "x", &[ELEMENTS / 64, 64]).sum(&[0]))),
     });
     cases
@@ -134,17 +134,17 @@ fn measure(case: &Case, device: &Device) -> Result<(f64, f64, f64)> {
 fn run() -> Result<()> {
     let filter = Filter::from_arguments();
     measure::print_machine("cargo bench --bench kernels");
-    for (device, adapter) in measure::devices()? {
-        let ceiling = Ceiling::of(adapter.as_ref())?;
+    for subject in measure::subjects()? {
+        let ceiling = Ceiling::of(subject.adapter.as_ref())?;
         println!(
             "\n## {}\n\nCeiling: {:.0} GFLOP/s in multiply-adds on registers, {:.1} GB/s in a copy of 64 MiB.\n",
-            device.describe(),
+            subject.device.describe(),
             ceiling.flops / 1e9,
             ceiling.bytes / 1e9
         );
         println!("| kernel | median | GFLOP/s | GB/s | share of ceiling |\n|---|--:|--:|--:|--:|");
         for case in cases().iter().filter(|case| filter.wants(&case.name)) {
-            let (seconds, flops, bytes) = measure(case, &device)?;
+            let (seconds, flops, bytes) = measure(case, &subject.device)?;
             let least = (flops / ceiling.flops).max(bytes / ceiling.bytes);
             println!(
                 "| {} | {:.3} ms | {} | {:.1} | {:.0} % |",

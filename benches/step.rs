@@ -10,9 +10,10 @@ mod measure;
 
 use adamant::attack::RecordedAttack;
 use adamant::nn::architectures;
+use adamant::plan::Schedule;
 use adamant::train::{Recipe, Trainer};
-use adamant::{Device, Plan, Program, Result, Step, data};
-use measure::{Filter, in_turn};
+use adamant::{DType, Device, Plan, Program, Result, Step, Store, Tape, data};
+use measure::{Filter, Subject, in_turn, seconds};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -36,25 +37,23 @@ fn trainer(model: &str, method: &str, batch: usize, device: &Device) -> Result<T
     Ok(trainer)
 }
 
-/// Runs `program` and waits for it.
-fn once(program: &Program, device: &Device) -> Result<()> {
-    program.run()?;
-    device.wait()
+/// Seconds of a run of `program`, waited for.
+fn once(program: &Program, device: &Device) -> Result<f64> {
+    seconds(|| program.run().and_then(|()| device.wait()))
 }
 
 /// As [`once`], a submission a launch.
-fn launch_by_launch(program: &Program, device: &Device) -> Result<()> {
-    program.run_launch_by_launch()?;
-    device.wait()
+fn launch_by_launch(program: &Program, device: &Device) -> Result<f64> {
+    seconds(|| program.run_launch_by_launch().and_then(|()| device.wait()))
 }
 
 /// One PGD step and one training step of the small CNN: one submission against a submission a launch.
-fn replay(devices: &[Device]) -> Result<()> {
+fn replay(subjects: &[Subject]) -> Result<()> {
     println!("\n## replay: one submission against one a launch (mnist-fast, batch 64)\n");
     println!(
         "| device | what | launches | one submission | one a launch | ratio |\n|---|---|--:|--:|--:|--:|"
     );
-    for device in devices {
+    for Subject { device, name, .. } in subjects {
         let trainer = trainer("mnist-fast", "pgd", 64, device)?;
         let [_, step, _] = trainer.schedules(64)?;
         let step = Plan::of(step, trainer.store())?;
@@ -62,10 +61,10 @@ fn replay(devices: &[Device]) -> Result<()> {
             ("PGD step", Program::new(vec![Step::Run(&step)])),
             ("PGD-10 training step", trainer.next_step()?),
         ] {
-            let [one, many] = in_turn(21, || once(&program, device), || launch_by_launch(&program, device))?;
+            let [one, many] =
+                in_turn(21, [&|| once(&program, device), &|| launch_by_launch(&program, device)])?;
             println!(
-                "| {} | {what} | {} | {:.2} ms | {:.2} ms | {:.2} |",
-                device.describe(),
+                "| {name} | {what} | {} | {:.2} ms | {:.2} ms | {:.2} |",
                 program.len(),
                 1e3 * one,
                 1e3 * many,
@@ -77,20 +76,19 @@ fn replay(devices: &[Device]) -> Result<()> {
 }
 
 /// A PGD-10 training step over a standard one, small CNN.
-fn cost_of_pgd(devices: &[Device]) -> Result<()> {
+fn cost_of_pgd(subjects: &[Subject]) -> Result<()> {
     println!("\n## cost of PGD-10: a training step over a standard one (mnist-fast, batch 64)\n");
     println!(
         "| device | standard | PGD-10 | ratio | ratio of the products' operations |\n|---|--:|--:|--:|--:|"
     );
-    for device in devices {
-        let (standard, pgd) =
-            (trainer("mnist-fast", "standard", 64, device)?, trainer("mnist-fast", "pgd", 64, device)?);
-        let [plain, attacked] =
-            in_turn(61, || once(&standard.next_step()?, device), || once(&pgd.next_step()?, device))?;
+    for Subject { device, name, .. } in subjects {
+        let standard = trainer("mnist-fast", "standard", 64, device)?;
+        let pgd = trainer("mnist-fast", "pgd", 64, device)?;
+        let (short, long) = (standard.next_step()?, pgd.next_step()?);
+        let [plain, attacked] = in_turn(61, [&|| once(&short, device), &|| once(&long, device)])?;
         let [_, step, update] = pgd.schedules(64)?;
         println!(
-            "| {} | {:.2} ms | {:.2} ms | {:.2} | {:.2} |",
-            device.describe(),
+            "| {name} | {:.2} ms | {:.2} ms | {:.2} | {:.2} |",
             1e3 * plain,
             1e3 * attacked,
             attacked / plain,
@@ -100,36 +98,64 @@ fn cost_of_pgd(devices: &[Device]) -> Result<()> {
     Ok(())
 }
 
+/// Seconds of a run of the plan, of many in one submission.
+fn in_a_row(plan: &Plan, device: &Device) -> Result<f64> {
+    measure::median(Duration::from_millis(100), |runs| {
+        Program::new(vec![Step::Repeat(runs, plan)]).run()?;
+        device.wait()
+    })
+}
+
+/// Seconds the kernels of a schedule take by themselves: each launch many times in a row, less what an empty one
+/// takes that way.
+fn own_time(schedule: &Schedule, store: &Store) -> Result<f64> {
+    let device = store.device();
+    let tape = Tape::new();
+    tape.assign("nothing", tape.source("one number", [], DType::F32));
+    let empty = in_a_row(&Plan::compile(&tape, store)?, device)?;
+    let mut total = 0.0;
+    for (launch, scope) in schedule.launches.iter().zip(&schedule.scopes) {
+        let alone = Schedule {
+            launches: vec![launch.clone()],
+            scopes: vec![scope.clone()],
+            tensors: schedule.tensors.clone(),
+            slots: schedule.slots.clone(),
+        };
+        total += (in_a_row(&Plan::of(alone, store)?, device)? - empty).max(0.0);
+    }
+    Ok(total)
+}
+
 /// What a launch costs beyond its kernel: an MLP, batch 1, attacked by PGD-10.
-fn cost_a_launch(devices: &[Device]) -> Result<()> {
+fn cost_a_launch(subjects: &[Subject]) -> Result<()> {
     println!("\n## cost a launch beyond the kernel's own time (mlp, batch 1, PGD-10)\n");
     println!(
-        "| device | launches | kernels | one submission | one a launch | beyond: one submission | beyond: one a launch | ratio |"
+        "The attack (loading, start, ten steps) as one submission and as one submission a launch, each waited for at\n\
+         its end. A kernel's own time is what the launch takes many times in a row in one submission, less what a\n\
+         launch that moves one number takes so. (Timestamps will not do: software Vulkan drains its queue for each.)\n\
+         Beyond = (time - kernels) / launches.\n"
+    );
+    println!(
+        "| device | launches | kernels | one submission | one a launch | beyond, one submission | beyond, one a launch | ratio |"
     );
     println!("|---|--:|--:|--:|--:|--:|--:|--:|");
-    for device in devices.iter().filter(|device| device.is_gpu()) {
+    for Subject { device, name, .. } in subjects.iter().filter(|subject| subject.adapter.is_some()) {
         let trainer = trainer("mlp", "pgd", 1, device)?;
         let [load, step, _] = trainer.schedules(1)?;
+        let kernels = own_time(&load, trainer.store())? + 10.0 * own_time(&step, trainer.store())?;
         let attack = RecordedAttack::of(load, step, 10, trainer.store())?;
         let program = Program::new(attack.program());
-        let [one, many] = in_turn(101, || once(&program, device), || launch_by_launch(&program, device))?;
-        let mut kernels = Vec::new();
-        for _ in 0..21 {
-            let times = program.profile()?;
-            kernels.push(times.iter().map(|timing| timing.time).sum::<Duration>().as_secs_f64());
-        }
-        let kernels = measure::middle(kernels);
-        let beyond = |seconds: f64| 1e6 * (seconds - kernels) / program.len() as f64;
+        let [one, many] = in_turn(201, [&|| once(&program, device), &|| launch_by_launch(&program, device)])?;
+        let [beyond_one, beyond_many] = [one, many].map(|time| (time - kernels) / program.len() as f64);
         println!(
-            "| {} | {} | {:.3} ms | {:.3} ms | {:.3} ms | {:.1} us | {:.1} us | {:.1} |",
-            device.describe(),
+            "| {name} | {} | {:.3} ms | {:.3} ms | {:.3} ms | {:.1} us | {:.1} us | {:.1} |",
             program.len(),
             1e3 * kernels,
             1e3 * one,
             1e3 * many,
-            beyond(one),
-            beyond(many),
-            beyond(many) / beyond(one)
+            1e6 * beyond_one,
+            1e6 * beyond_many,
+            beyond_many / beyond_one
         );
     }
     Ok(())
@@ -138,15 +164,15 @@ fn cost_a_launch(devices: &[Device]) -> Result<()> {
 fn run() -> Result<()> {
     let filter = Filter::from_arguments();
     measure::print_machine("cargo bench --bench step");
-    let devices: Vec<Device> = measure::devices()?.into_iter().map(|(device, _)| device).collect();
+    let subjects = measure::subjects()?;
     if filter.wants("replay") {
-        replay(&devices)?;
+        replay(&subjects)?;
     }
     if filter.wants("cost of PGD-10") {
-        cost_of_pgd(&devices)?;
+        cost_of_pgd(&subjects)?;
     }
     if filter.wants("cost a launch") {
-        cost_a_launch(&devices)?;
+        cost_a_launch(&subjects)?;
     }
     Ok(())
 }

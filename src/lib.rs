@@ -18,6 +18,11 @@ pub mod tape;
 pub mod tensor;
 pub mod train;
 
+/// The examples of the README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use device::Device;
 pub use error::{Error, Result};
 pub use plan::{Plan, Program, Step};

@@ -24,7 +24,10 @@ const LAW: &[(&str, &[&str])] = &[
     ("nn", &["plan", "tensor", "device", "philox", "tape", "files", "error", "shape"]),
     ("nn/architectures", &["nn", "error", "shape"]),
     ("attack", &["nn", "plan", "tensor", "device", "tape", "error", "shape"]),
-    ("train", &["attack", "nn", "plan", "tensor", "device", "tape", "philox", "data", "files", "error", "shape"]),
+    (
+        "train",
+        &["attack", "nn", "plan", "tensor", "device", "tape", "philox", "data", "files", "error", "shape"],
+    ),
     ("report", &["train", "attack", "nn", "plan", "tensor", "device", "data", "files", "error", "shape"]),
 ];
 

@@ -20,37 +20,34 @@ pub fn middle(mut numbers: Vec<f64>) -> f64 {
 /// Median seconds a call. `run(n)` calls n times in a row and waits. Once to warm up; then samples of at least 5 ms
 /// each, 3 to 25 of them, for `budget` at most where 3 allow it.
 pub fn median(budget: Duration, mut run: impl FnMut(usize) -> Result<()>) -> Result<f64> {
-    let mut seconds = |calls: usize| -> Result<f64> {
-        let start = Instant::now();
-        run(calls)?;
-        Ok(start.elapsed().as_secs_f64() / calls as f64)
-    };
-    seconds(1)?;
-    let calls = (5e-3 / seconds(1)?).ceil().clamp(1.0, 1000.0) as usize;
+    run(1)?;
+    let calls = (5e-3 / seconds(|| run(1))?).ceil().clamp(1.0, 1000.0) as usize;
     let start = Instant::now();
     let mut samples = Vec::new();
     while samples.len() < 3 || (samples.len() < 25 && start.elapsed() < budget) {
-        samples.push(seconds(calls)?);
+        samples.push(seconds(|| run(calls))? / calls as f64);
     }
     Ok(middle(samples))
 }
 
-/// Median seconds of two ways, each run once to warm up and then in turn `rounds` times.
-pub fn in_turn(
-    rounds: usize,
-    mut first: impl FnMut() -> Result<()>,
-    mut second: impl FnMut() -> Result<()>,
-) -> Result<[f64; 2]> {
-    first()?;
-    second()?;
-    let mut samples = [Vec::new(), Vec::new()];
-    for _ in 0..rounds {
-        let start = Instant::now();
-        first()?;
-        samples[0].push(start.elapsed().as_secs_f64());
-        let start = Instant::now();
-        second()?;
-        samples[1].push(start.elapsed().as_secs_f64());
+/// Seconds that `run` takes.
+pub fn seconds(run: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let start = Instant::now();
+    run()?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// Median of what each of some ways says it took, in seconds, each asked once to warm up and then in turn `rounds`
+/// times.
+pub fn in_turn<const N: usize>(rounds: usize, ways: [&dyn Fn() -> Result<f64>; N]) -> Result<[f64; N]> {
+    let mut samples = [(); N].map(|()| Vec::new());
+    for round in 0..=rounds {
+        for (way, samples) in ways.iter().zip(&mut samples) {
+            let seconds = way()?;
+            if round > 0 {
+                samples.push(seconds);
+            }
+        }
     }
     Ok(samples.map(middle))
 }
@@ -70,13 +67,25 @@ impl Filter {
     }
 }
 
-/// The CPU executor, and every adapter with its device.
-pub fn devices() -> Result<Vec<(Device, Option<AdapterSummary>)>> {
-    let mut devices = vec![(Device::cpu(), None)];
+/// A device to measure.
+pub struct Subject {
+    /// The device.
+    pub device: Device,
+    /// Its adapter, unless it is the CPU executor.
+    pub adapter: Option<AdapterSummary>,
+    /// A short name.
+    pub name: String,
+}
+
+/// The CPU executor and every adapter.
+pub fn subjects() -> Result<Vec<Subject>> {
+    let mut subjects =
+        vec![Subject { device: Device::cpu(), adapter: None, name: "CPU executor".to_string() }];
     for adapter in Device::adapters() {
-        devices.push((Device::gpu(&adapter)?, Some(adapter)));
+        let (device, name) = (Device::gpu(&adapter)?, adapter.name.clone());
+        subjects.push(Subject { device, adapter: Some(adapter), name });
     }
-    Ok(devices)
+    Ok(subjects)
 }
 
 /// Prints the machine, and a warning when it is busy with something else.
@@ -202,8 +211,9 @@ impl pulp::WithSimd for MultiplyAdds {
     #[inline(always)]
     fn with_simd<S: pulp::Simd>(self, simd: S) -> usize {
         const CHAINS: usize = 12;
-        let (a, b) = (simd.splat_f32s(0.999), simd.splat_f32s(0.001));
-        let mut v = [simd.splat_f32s(1.0); CHAINS];
+        // What the compiler can neither foresee nor find equal.
+        let [a, b] = std::hint::black_box([0.999, 0.001]).map(|x| simd.splat_f32s(x));
+        let mut v = std::hint::black_box([1.0; CHAINS]).map(|x| simd.splat_f32s(x));
         for _ in 0..self.turns {
             for x in &mut v {
                 *x = simd.mul_add_e_f32s(*x, a, b);

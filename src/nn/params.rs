@@ -117,7 +117,11 @@ impl Param {
 
     fn hold(&self, have: &Shape, fits: bool) -> Result<()> {
         let want = Shape::new(&self.torch_shape()).to_string();
-        if fits { Ok(()) } else { Err(Error::Tensor { name: self.name.clone(), have: have.to_string(), want }) }
+        if fits {
+            Ok(())
+        } else {
+            Err(Error::Tensor { name: self.name.clone(), have: have.to_string(), want })
+        }
     }
 }
 
