@@ -85,6 +85,11 @@ pub(super) fn vectorized<R>(body: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(body)
 }
 
+/// Calls `body(index)` for each index below `count`, in parallel when there are several.
+pub(super) fn for_each(count: usize, body: impl Fn(usize) + Sync) {
+    if count == 1 { body(0) } else { (0..count).into_par_iter().for_each(|index| body(index)) }
+}
+
 /// Calls `body(index, block)` on blocks of `block` elements of `out`, in parallel when there are several.
 pub(super) fn for_each_block<U: Send>(out: &mut [U], block: usize, body: impl Fn(usize, &mut [U]) + Sync) {
     if out.len() <= block {

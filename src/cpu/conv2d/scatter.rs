@@ -196,15 +196,21 @@ impl Scatter {
         let s = &self.shape;
         let across = self.padded[1] * s.c;
         let runs = s.s * s.c / run;
+        // Pixels whose runs overlap are taken in separate passes: a sum read back right after half of it was stored
+        // stalls the processor.
+        let apart = s.s.div_ceil(s.stride[1]).min(s.q);
         for (row, products) in products.chunks_exact(s.q * stride).enumerate() {
             for r in 0..s.r {
                 let y = (first + row) * s.stride[0] + r * s.dilation[0];
                 let sums = &mut sums[y * across..(y + 1) * across];
-                for (q, products) in products.chunks_exact(stride).enumerate() {
-                    for t in 0..runs {
-                        let to = (q * s.stride[1] + t * s.dilation[1]) * s.c;
-                        let from = (r * runs + t) * run;
-                        add(&mut sums[to..to + run], &products[from..from + run]);
+                for pass in 0..apart {
+                    for q in (pass..s.q).step_by(apart) {
+                        let products = &products[q * stride..(q + 1) * stride];
+                        for t in 0..runs {
+                            let to = (q * s.stride[1] + t * s.dilation[1]) * s.c;
+                            let from = (r * runs + t) * run;
+                            add(&mut sums[to..to + run], &products[from..from + run]);
+                        }
                     }
                 }
             }
