@@ -86,8 +86,8 @@ pub(super) fn vectorized<R>(body: impl FnOnce() -> R) -> R {
 }
 
 /// Calls `body(index)` for each index below `count`, in parallel when there are several.
-pub(super) fn for_each(count: usize, body: impl Fn(usize) + Sync) {
-    if count == 1 { body(0) } else { (0..count).into_par_iter().for_each(|index| body(index)) }
+pub(super) fn for_each(count: usize, body: impl Fn(usize) + Sync + Send) {
+    if count == 1 { body(0) } else { (0..count).into_par_iter().for_each(body) }
 }
 
 /// Calls `body(index, block)` on blocks of `block` elements of `out`, in parallel when there are several.

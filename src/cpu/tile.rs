@@ -30,6 +30,12 @@ pub(super) fn panel_width<T: Float>() -> usize {
     pulp::Arch::new().dispatch(Width::<T>(std::marker::PhantomData))
 }
 
+/// Runs a task with the widest vectors the processor has. Never inlined: one copy of its code is large enough.
+#[inline(never)]
+pub(super) fn run_task(task: impl pulp::WithSimd<Output = ()>) {
+    pulp::Arch::new().dispatch(task);
+}
+
 /// Where one row of a product starts: in the left operand, and in the result.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {

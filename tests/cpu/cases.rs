@@ -301,6 +301,11 @@ pub fn cases() -> Vec<Case> {
     cases.extend(conv([1, 13, 13, 2], [3, 3, 2], [3, 3], [0, 2], [2, 2], 2));
     cases.extend(conv([2, 6, 5, 19], [1, 1, 33], one, none, one, 1));
     cases.extend(conv([2, 6, 5, 8], [1, 1, 4], [2, 2], none, one, 1));
+    // Gradients to few channels, with constant and odd runs.
+    cases.extend(conv([2, 9, 8, 3], [3, 3, 20], one, [1, 1], [2, 2], 1));
+    cases.extend(conv([2, 9, 8, 3], [3, 3, 20], [2, 1], [1, 0], one, 1));
+    cases.extend(conv([1, 12, 13, 1], [5, 5, 8], one, [2, 2], one, 1));
+    cases.extend(conv([2, 11, 9, 2], [3, 4, 9], [3, 2], [1, 1], one, 1));
     // A stride past the filter: some inputs are never read.
     cases.extend(conv([2, 7, 8, 3], [2, 2, 4], [3, 4], none, one, 1));
     // A filter as large as the image, and padding past the filter.

@@ -5,7 +5,7 @@ use super::geometry::Geometry;
 use crate::cpu::blocks::{Scratch, for_each_block};
 use crate::cpu::float::Float;
 use crate::cpu::stages::Epilogue;
-use crate::cpu::tile::{Row, Walk, multiply_rows, panel_width};
+use crate::cpu::tile::{Row, Walk, multiply_rows, panel_width, run_task};
 use crate::launch::ConvShape;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -81,7 +81,7 @@ impl Correlate {
         let task = |example: usize, first: usize, block: &mut [T]| {
             let start = (example * rows + first) * row;
             epilogue.finish(start, block, |block| {
-                pulp::Arch::new().dispatch(Task { plan: self, x, packed, example, first, out: block });
+                run_task(Task { plan: self, x, packed, example, first, out: block });
             });
         };
         if g.band == rows {
@@ -200,19 +200,19 @@ impl<T: Float> WithSimd for Task<'_, T> {
             if g.examples > 1 { (rows / g.rows.results, g.rows.results) } else { (1, rows) };
         let units = if g.examples > 1 { examples } else { count };
         let x = &x[example * image..(example + examples) * image];
-        if g.direct {
-            // No padding and one group: read x where it stands.
-            let x = &x[(g.rows.start(first) * g.columns.source + g.columns.start(0)) * g.cin..];
-            plan.tiles(simd, x, packed, 0, units, out);
-            return;
-        }
-        let floats = g.buffer(g.band);
+        let floats = if g.direct { 0 } else { g.buffer(g.band) };
         let mut buffer = Scratch::<T>::take(examples * floats);
         for group in 0..g.groups {
-            for (x, buffer) in x.chunks_exact(image).zip(buffer.chunks_exact_mut(floats)) {
-                g.fill_buffer(x, group, first, count, buffer);
-            }
-            plan.tiles(simd, &buffer, packed, group, units, out);
+            let source: &[T] = if g.direct {
+                // No padding and one group: x is read where it stands.
+                &x[(g.rows.start(first) * g.columns.source + g.columns.start(0)) * g.cin..]
+            } else {
+                for (x, buffer) in x.chunks_exact(image).zip(buffer.chunks_exact_mut(floats)) {
+                    g.fill_buffer(x, group, first, count, buffer);
+                }
+                &buffer
+            };
+            plan.tiles(simd, source, packed, group, units, out);
         }
     }
 }

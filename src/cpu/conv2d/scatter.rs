@@ -8,7 +8,7 @@ use super::geometry::BUFFER;
 use crate::cpu::blocks::{Scratch, for_each_block};
 use crate::cpu::float::Float;
 use crate::cpu::stages::Epilogue;
-use crate::cpu::tile::{Row, Walk, multiply_rows, panel_width};
+use crate::cpu::tile::{Row, Walk, multiply_rows, panel_width, run_task};
 use crate::launch::ConvShape;
 use pulp::{Simd, WithSimd};
 
@@ -82,7 +82,7 @@ impl Scatter {
         for_each_block(out, self.examples * image, |index, block| {
             let example = index * self.examples;
             epilogue.finish(example * image, block, |block| {
-                pulp::Arch::new().dispatch(Task { plan: self, dy, packed, example, out: block });
+                run_task(Task { plan: self, dy, packed, example, out: block });
             });
         });
     }
@@ -143,22 +143,34 @@ impl Scatter {
     #[inline(always)]
     fn add<T: Float>(&self, first: usize, products: &[T], stride: usize, sums: &mut [T]) {
         let s = &self.shape;
-        // Taps side by side are one run; the usual lengths as constants, so that no loop is left of them.
-        let run = if s.dilation[1] == 1 { s.s * s.c } else { s.c };
-        match run {
-            1 => self.add_runs::<T, 1>(first, products, stride, sums),
-            3 => self.add_runs::<T, 3>(first, products, stride, sums),
-            4 => self.add_runs::<T, 4>(first, products, stride, sums),
-            5 => self.add_runs::<T, 5>(first, products, stride, sums),
-            9 => self.add_runs::<T, 9>(first, products, stride, sums),
-            _ => {
-                self.each_run(first, products, stride, run, sums, |sums, run| {
-                    sums.iter_mut().zip(run).for_each(|(sum, x)| *sum += *x);
-                });
+        if s.dilation[1] == 1 {
+            // Taps side by side are one run; the usual lengths as constants, so that no loop is left of them.
+            match s.s * s.c {
+                3 => return self.add_runs::<T, 3>(first, products, stride, sums),
+                4 => return self.add_runs::<T, 4>(first, products, stride, sums),
+                5 => return self.add_runs::<T, 5>(first, products, stride, sums),
+                9 => return self.add_runs::<T, 9>(first, products, stride, sums),
+                _ => {}
+            }
+        }
+        let across = self.padded[1] * s.c;
+        for (row, products) in products.chunks_exact(s.q * stride).enumerate() {
+            for r in 0..s.r {
+                let y = (first + row) * s.stride[0] + r * s.dilation[0];
+                let sums = &mut sums[y * across..(y + 1) * across];
+                for (q, products) in products.chunks_exact(stride).enumerate() {
+                    let products = &products[r * s.s * s.c..(r + 1) * s.s * s.c];
+                    for (t, products) in products.chunks_exact(s.c).enumerate() {
+                        let to = (q * s.stride[1] + t * s.dilation[1]) * s.c;
+                        let sums = &mut sums[to..to + s.c];
+                        sums.iter_mut().zip(products).for_each(|(sum, x)| *sum += *x);
+                    }
+                }
             }
         }
     }
 
+    /// As [`Scatter::add`], for rows of taps that make one run of `RUN` numbers.
     #[inline(always)]
     fn add_runs<T: Float, const RUN: usize>(
         &self,
@@ -167,50 +179,29 @@ impl Scatter {
         stride: usize,
         sums: &mut [T],
     ) {
-        self.each_run(
-            first,
-            products,
-            stride,
-            RUN,
-            sums,
-            #[inline(always)]
-            |sums, run| {
-                if let (Some(sums), Some(run)) = (sums.first_chunk_mut::<RUN>(), run.first_chunk::<RUN>()) {
-                    sums.iter_mut().zip(run).for_each(|(sum, x)| *sum += *x);
-                }
-            },
-        );
-    }
-
-    /// Calls `add(sums, products)` for each run of `run` products and where it belongs.
-    #[inline(always)]
-    fn each_run<T: Float>(
-        &self,
-        first: usize,
-        products: &[T],
-        stride: usize,
-        run: usize,
-        sums: &mut [T],
-        add: impl Fn(&mut [T], &[T]),
-    ) {
         let s = &self.shape;
-        let across = self.padded[1] * s.c;
-        let runs = s.s * s.c / run;
-        // Pixels whose runs overlap are taken in separate passes: a sum read back right after half of it was stored
-        // stalls the processor.
-        let apart = s.s.div_ceil(s.stride[1]).min(s.q);
+        let (across, step) = (self.padded[1] * s.c, s.stride[1] * s.c);
+        // Pixels whose runs overlap are taken in separate passes: a sum read back right after a part of it was
+        // stored stalls the processor.
+        let apart = s.s.div_ceil(s.stride[1]);
         for (row, products) in products.chunks_exact(s.q * stride).enumerate() {
             for r in 0..s.r {
                 let y = (first + row) * s.stride[0] + r * s.dilation[0];
                 let sums = &mut sums[y * across..(y + 1) * across];
+                let products = &products[r * RUN..];
                 for pass in 0..apart {
-                    for q in (pass..s.q).step_by(apart) {
-                        let products = &products[q * stride..(q + 1) * stride];
-                        for t in 0..runs {
-                            let to = (q * s.stride[1] + t * s.dilation[1]) * s.c;
-                            let from = (r * runs + t) * run;
-                            add(&mut sums[to..to + run], &products[from..from + run]);
+                    let (mut to, mut from) = (pass * step, pass * stride);
+                    while from < products.len() {
+                        let x: [T; RUN] = products[from..from + RUN].try_into().unwrap_or([T::ZERO; RUN]);
+                        let sums = &mut sums[to..to + RUN];
+                        // Read whole, added whole, written whole: vectors instead of numbers.
+                        let mut sum: [T; RUN] = (&*sums).try_into().unwrap_or([T::ZERO; RUN]);
+                        for (sum, x) in sum.iter_mut().zip(x) {
+                            *sum += x;
                         }
+                        sums.copy_from_slice(&sum);
+                        to += apart * step;
+                        from += apart * stride;
                     }
                 }
             }

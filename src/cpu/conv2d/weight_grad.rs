@@ -8,7 +8,7 @@ use super::geometry::{BUFFER, Geometry, TASKS};
 use crate::cpu::blocks::{BLOCK, Scratch, for_each_block, vectorized, write_blocks};
 use crate::cpu::float::Float;
 use crate::cpu::stages::Epilogue;
-use crate::cpu::tile::{Steps, VECTORS, accumulate, panel_width};
+use crate::cpu::tile::{Steps, VECTORS, accumulate, panel_width, run_task};
 use crate::launch::ConvShape;
 use pulp::{Simd, WithSimd};
 
@@ -88,7 +88,7 @@ impl WeightGrad {
         let per_split = g.groups * self.panels / self.chunk;
         for_each_block(copies, self.chunk * self.lines * width, |index, panels| {
             let (split, first) = (index / per_split, index % per_split * self.chunk);
-            pulp::Arch::new().dispatch(Task { plan: self, x, dy, split, first, panels });
+            run_task(Task { plan: self, x, dy, split, first, panels });
         });
         let (copies, copy) = (&*copies, self.copy::<T>());
         let k = g.cout * g.groups;
