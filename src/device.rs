@@ -29,6 +29,8 @@ pub struct Memory {
 pub struct Device {
     pub(crate) kind: Kind,
     counters: Arc<(AtomicU64, AtomicU64)>,
+    /// Bytes that tensors may take on the CPU; `u64::MAX` for what the system has.
+    budget: Arc<AtomicU64>,
 }
 
 #[derive(Clone)]
@@ -42,7 +44,7 @@ pub(crate) enum Kind {
 
 impl Device {
     fn new(kind: Kind) -> Device {
-        Device { kind, counters: Arc::default() }
+        Device { kind, counters: Arc::default(), budget: Arc::new(AtomicU64::new(u64::MAX)) }
     }
 
     /// A hardware GPU if there is one, else the CPU executor; never a software adapter, which is ten times slower
@@ -164,10 +166,20 @@ impl Device {
         }
     }
 
-    /// Sets how many bytes the buffers of a GPU may take together; what is in use stays. The CPU has no budget.
+    /// Sets how many bytes tensors and temporaries may take together; what is in use stays.
     pub fn set_memory_budget(&self, bytes: u64) {
-        if let Kind::Gpu(gpu) = &self.kind {
-            gpu.set_memory_budget(bytes);
+        match &self.kind {
+            Kind::Gpu(gpu) => gpu.set_memory_budget(bytes),
+            _ => self.budget.store(bytes, Ordering::Relaxed),
+        }
+    }
+
+    /// Bytes that are left on the CPU for the plans of a store whose tensors take `used`: of the budget, or of what
+    /// the system has, as far as it says.
+    pub(crate) fn memory_left(&self, used: u64) -> u64 {
+        match self.budget.load(Ordering::Relaxed) {
+            u64::MAX => system_memory_left().unwrap_or(u64::MAX),
+            budget => budget.saturating_sub(used),
         }
     }
 
@@ -189,4 +201,19 @@ impl Device {
             _ => Ok(()),
         }
     }
+}
+
+/// Memory that programs can still take, in bytes, where the system says so in files (Linux): of the machine, and of
+/// the control group this process is in.
+fn system_memory_left() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    let machine = line.split_whitespace().nth(1)?.parse::<u64>().ok()? << 10;
+    // "max" where there is no limit, which is no number.
+    let group = |name: &str| {
+        let text = std::fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    let left = group("max").zip(group("current")).map(|(most, used)| most.saturating_sub(used));
+    Some(left.map_or(machine, |left| left.min(machine)))
 }

@@ -3,10 +3,50 @@
 use super::{Attack, Classifier, Names, RecordedAttack};
 use crate::error::Result;
 use crate::nn::Net;
-use crate::plan::{Plan, Program, Step};
+use crate::plan::{Plan, Program, Schedule, Step, largest_batch};
 use crate::shape::{DType, Shape};
 use crate::tape::{Purpose, Tape};
 use crate::tensor::{Host, Store};
+
+/// Logits `[examples, classes]` of clean images (indices into the data set), in this order; data set and weights as
+/// for [`Evaluation::compile`].
+///
+/// # Errors
+/// As [`Plan::compile`], and of the device.
+pub fn logits(
+    store: &Store,
+    on: Classifier<'_>,
+    data: &str,
+    examples: &[u32],
+    batch: usize,
+) -> Result<Vec<f32>> {
+    let names = |batch: usize| Names::new(&format!("logits {batch} {data}"), data);
+    let record = |batch: usize| {
+        let (tape, names) = (Tape::new(), names(batch));
+        let all = tape.source(&names.images(), on.images(batch).with(0, on.examples), DType::U8);
+        let x = all.gather_rows(names.draw(&tape, batch).example);
+        let logits = on.architecture.forward(&Net::new(&tape, on.mode), x);
+        tape.assign(&names.of("logits"), logits);
+        Schedule::new(&tape, true)
+    };
+    let batch = largest_batch(store, batch, record).unwrap_or(1);
+    let (plan, names) = (Plan::of(record(batch)?, store)?, names(batch));
+    let mut all = Vec::new();
+    for chunk in examples.chunks(batch) {
+        store.write_u32(&names.of("example"), &padded(chunk, batch))?;
+        plan.run()?;
+        let logits = store.read_f32(&names.of("logits"))?;
+        all.extend(&logits[..chunk.len() * on.architecture.classes()]);
+    }
+    Ok(all)
+}
+
+/// The examples, the last one repeated to fill the batch.
+fn padded(examples: &[u32], batch: usize) -> Vec<u32> {
+    let mut padded = examples.to_vec();
+    padded.resize(batch, *examples.last().unwrap_or(&0));
+    padded
+}
 
 /// What became of each example evaluated, in the order they were given.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,8 +102,38 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// The plans of an evaluation in batches of so many images: loading with the start, a step, and judging the clean
+    /// and the adversarial images.
+    ///
+    /// # Errors
+    /// A shape error of the architecture.
+    pub fn schedules(
+        attack: &dyn Attack,
+        on: Classifier<'_>,
+        data: &str,
+        batch: usize,
+    ) -> Result<[Schedule; 4]> {
+        let names = Evaluation::names(attack, data, batch);
+        let load = RecordedAttack::record_load(attack, on, &names, batch, Purpose::EVALUATION_START);
+        let step = RecordedAttack::record_step(attack, on, &names, batch, true);
+        let judge = |image: &str| {
+            let tape = Tape::new();
+            let x = tape.source(&names.of(image), on.images(batch), DType::F32);
+            let logits = on.architecture.forward(&Net::new(&tape, on.mode), x);
+            tape.assign(&names.of("prediction"), logits.argmax());
+            tape.assign(&names.of("confidence"), logits.softmax().amax(&[1]).reshape([batch]));
+            Schedule::new(&tape, true)
+        };
+        Ok([Schedule::new(&load, true)?, Schedule::new(&step, true)?, judge("x")?, judge("adversarial")?])
+    }
+
+    fn names(attack: &dyn Attack, data: &str, batch: usize) -> Names {
+        Names::new(&format!("evaluate {} {batch} {data}", attack.line()), data)
+    }
+
     /// Compiles it. The data set's tensors are `{data}.images` and `{data}.labels`; the network's weights are in the
-    /// store by their names.
+    /// store by their names. No more than `batch` images at once, and no more than the device has memory for: which
+    /// images share a batch never changes a verdict.
     ///
     /// # Errors
     /// As [`Plan::compile`].
@@ -74,25 +144,20 @@ impl Evaluation {
         data: &str,
         batch: usize,
     ) -> Result<Evaluation> {
-        let names = Names::new(&format!("evaluate {} {batch} {data}", attack.line()), data);
-        let recorded =
-            RecordedAttack::compile(store, attack, on, &names, batch, Purpose::EVALUATION_START, true)?;
-        let judge = |image: &str| {
-            let tape = Tape::new();
-            let x = tape.source(&names.of(image), on.images(batch), DType::F32);
-            let logits = on.architecture.forward(&Net::new(&tape, on.mode), x);
-            tape.assign(&names.of("prediction"), logits.argmax());
-            tape.assign(&names.of("confidence"), logits.softmax().amax(&[1]).reshape([batch]));
-            Plan::compile(&tape, store)
-        };
+        let record = |batch| Evaluation::schedules(attack, on, data, batch);
+        // Where not even one image fits, compiling says what is lacking.
+        let batch = largest_batch(store, batch, record).unwrap_or(1);
+        let names = Evaluation::names(attack, data, batch);
+        let [load, step, judge_clean, judge_adversarial] = Evaluation::schedules(attack, on, data, batch)?;
+        let recorded = RecordedAttack::of(load, step, attack.steps(), store)?;
         let epsilon = attack.threat().epsilon.value();
         let elements = on.images(1).len();
         let radius = attack.threat().projection_radius(epsilon, elements);
         store.put(&names.of("radius"), Shape::scalar(), &Host::F64(vec![radius]))?;
         store.put(&names.of("step"), Shape::scalar(), &Host::F64(vec![attack.step_size()]))?;
         Ok(Evaluation {
-            judge_clean: judge("x")?,
-            judge_adversarial: judge("adversarial")?,
+            judge_clean: Plan::of(judge_clean, store)?,
+            judge_adversarial: Plan::of(judge_adversarial, store)?,
             store: store.clone(),
             batch,
             image: elements,
@@ -104,9 +169,7 @@ impl Evaluation {
 
     /// Tells the device which examples are next: the last is repeated to fill the batch.
     fn load(&self, examples: &[u32], seed: u64, restart: u32) -> Result<()> {
-        let mut padded = examples.to_vec();
-        padded.resize(self.batch, *examples.last().unwrap_or(&0));
-        self.store.write_u32(&self.names.of("example"), &padded)?;
+        self.store.write_u32(&self.names.of("example"), &padded(examples, self.batch))?;
         // An attack without random numbers has no use for these two, and its plans did not make them.
         let put = |name: &str, words| self.store.put(&self.names.of(name), [2], &Host::U32(words));
         put("key", vec![seed as u32, (seed >> 32) as u32])?;

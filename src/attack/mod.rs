@@ -9,7 +9,7 @@ mod pgd;
 mod recorded;
 mod threat;
 
-pub use evaluate::{Adversarial, Evaluation, Verdicts};
+pub use evaluate::{Adversarial, Evaluation, Verdicts, logits};
 pub use fgsm::{Fgsm, FgsmRs};
 pub use pgd::Pgd;
 pub use recorded::{Classifier, Names, RecordedAttack};

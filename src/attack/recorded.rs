@@ -154,24 +154,6 @@ impl RecordedAttack {
         tape
     }
 
-    /// Compiles both plans.
-    ///
-    /// # Errors
-    /// As [`Plan::compile`].
-    pub fn compile(
-        store: &Store,
-        attack: &dyn Attack,
-        on: Classifier<'_>,
-        names: &Names,
-        batch: usize,
-        purpose: Purpose,
-        freeze: bool,
-    ) -> Result<RecordedAttack> {
-        let load = Schedule::new(&Self::record_load(attack, on, names, batch, purpose), true)?;
-        let step = Schedule::new(&Self::record_step(attack, on, names, batch, freeze), true)?;
-        RecordedAttack::of(load, step, attack.steps(), store)
-    }
-
     /// Binds schedules of [`RecordedAttack::record_load`] and [`RecordedAttack::record_step`] to a store.
     ///
     /// # Errors

@@ -46,7 +46,9 @@ impl FromStr for Rational {
             None => number(text)?,
         };
         match value {
-            v if !v.is_finite() => Err(refuse("not finite")),
+            v if !v.is_finite() => {
+                Err(refuse("not finite; write a decimal like 0.3 or a fraction like 8/255"))
+            }
             v if v < 0.0 => Err(refuse("negative; radii and step sizes are 0 or more")),
             value => Ok(Rational { text: text.trim().to_string(), value }),
         }

@@ -20,6 +20,7 @@ use crate::shape::{DType, Shape};
 use crate::tape::{Op, Tape};
 use crate::tensor::{self, Host, Storage, Store, Tensor};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
@@ -106,6 +107,12 @@ impl Schedule {
     }
 }
 
+impl AsRef<[Schedule]> for Schedule {
+    fn as_ref(&self) -> &[Schedule] {
+        std::slice::from_ref(self)
+    }
+}
+
 impl fmt::Display for Schedule {
     /// A launch a line: number, scope, what it writes, kernel with its stages, what it reads, shape, bytes read and
     /// written, million floating-point operations. `t0`, `t1`, ... are temporaries.
@@ -166,7 +173,7 @@ impl Plan {
     /// As [`Plan::compile`].
     pub fn of(schedule: Schedule, store: &Store) -> Result<Plan> {
         let device = store.device().clone();
-        fits(&schedule, store)?;
+        fits(schedule.as_ref(), store)?;
         let mut tensors = Vec::new();
         for tensor in &schedule.tensors {
             tensors.push(store.ensure(&tensor.name, tensor.shape, tensor.dtype)?);
@@ -273,40 +280,54 @@ fn check_assignments(tape: &Tape) -> Result<()> {
     Ok(())
 }
 
-/// Whether the schedule's temporaries, its new tensors and its kernels' scratch memory fit the device.
-fn fits(schedule: &Schedule, store: &Store) -> Result<()> {
-    let Kind::Gpu(gpu) = &store.device().kind else { return Ok(()) };
-    let scratch = kernels::scratch_bytes(&schedule.launches, &kernels::Target::of(gpu))?;
-    let needed = schedule.temporary_bytes() + schedule.new_tensor_bytes(store) + scratch;
-    let available = gpu.memory_budget().saturating_sub(gpu.memory_used());
-    let sizes = schedule.slots.iter().map(|slot| slot.dtype.buffer_bytes(slot.len));
-    let sizes = sizes.chain(schedule.tensors.iter().map(|t| t.dtype.buffer_bytes(t.shape.len())));
-    let largest = sizes.max().unwrap_or(0);
-    if needed > available || largest > gpu.max_buffer() {
-        let what = match needed > available {
-            true => "the plan".to_string(),
-            false => "the plan's largest tensor".to_string(),
-        };
-        let (needed, available) =
-            if needed > available { (needed, available) } else { (largest, gpu.max_buffer()) };
-        let device = store.device().describe();
-        return Err(Error::OutOfMemory { what, needed, available, device, hint: String::new() });
+/// Whether compiling all of these against `store` fits what its device has left: their temporaries, the
+/// tensors that the store does not hold yet, and their kernels' scratch memory.
+///
+/// # Errors
+/// [`Error::OutOfMemory`] where it does not.
+pub fn fits(schedules: &[Schedule], store: &Store) -> Result<()> {
+    let device = store.device();
+    let (available, largest_buffer) = match &device.kind {
+        Kind::Gpu(gpu) => (gpu.memory_budget().saturating_sub(gpu.memory_used()), gpu.max_buffer()),
+        _ => (device.memory_left(store.bytes()), u64::MAX),
+    };
+    let mut new = BTreeMap::new();
+    let (mut temporaries, mut largest) = (0, 0);
+    for schedule in schedules {
+        temporaries += schedule.temporary_bytes();
+        if let Kind::Gpu(gpu) = &device.kind {
+            temporaries += kernels::scratch_bytes(&schedule.launches, &kernels::Target::of(gpu))?;
+        }
+        let missing = schedule.tensors.iter().filter(|tensor| store.get(&tensor.name).is_none());
+        new.extend(missing.map(|t| (t.name.as_str(), t.dtype.buffer_bytes(t.shape.len()))));
+        let slots = schedule.slots.iter().map(|slot| slot.dtype.buffer_bytes(slot.len));
+        largest = slots.chain(new.values().copied()).max().unwrap_or(0).max(largest);
     }
-    Ok(())
+    let needed = temporaries + new.values().sum::<u64>();
+    let (what, needed, available) = match () {
+        () if needed > available => ("the plan", needed, available),
+        () if largest > largest_buffer => ("the plan's largest tensor", largest, largest_buffer),
+        () => return Ok(()),
+    };
+    let (what, device) = (what.to_string(), device.describe());
+    Err(Error::OutOfMemory { what, needed, available, device, hint: String::new() })
 }
 
-/// The largest batch, at most `wanted`, for which `record` gives a plan that fits what the store's device has left;
-/// `None` if not even one does. `record` records the tape for a batch.
-pub fn largest_batch(
+/// A batch, at most `wanted`, whose plans together fit what the store's device has left, while those of the next
+/// larger one do not; `None` if not even one image fits. `record` records the plans for a batch.
+pub fn largest_batch<S: AsRef<[Schedule]>>(
     store: &Store,
     wanted: usize,
-    record: impl Fn(usize) -> Result<Schedule>,
+    record: impl Fn(usize) -> Result<S>,
 ) -> Option<usize> {
-    let good = |batch: usize| record(batch).and_then(|schedule| fits(&schedule, store)).is_ok();
+    let good = |batch: usize| record(batch).and_then(|schedules| fits(schedules.as_ref(), store)).is_ok();
     if wanted == 0 || !good(1) {
         return None;
     }
-    let (mut fit, mut over) = (1, wanted + 1);
+    if good(wanted) {
+        return Some(wanted);
+    }
+    let (mut fit, mut over) = (1, wanted);
     while over - fit > 1 {
         let middle = fit + (over - fit) / 2;
         if good(middle) {

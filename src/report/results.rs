@@ -62,8 +62,13 @@ impl Results {
         };
         let mut rows = Vec::new();
 
-        let judge = Evaluation::compile(store, &fgsm, on, "test", batch)?;
-        let verdicts = judge.run(&all, &data.labels, 1, seed, |done, of| progress("FGSM", done, of))?;
+        let verdicts = Evaluation::compile(store, &fgsm, on, "test", batch)?.run(
+            &all,
+            &data.labels,
+            1,
+            seed,
+            |done, of| progress("FGSM", done, of),
+        )?;
         rows.push(row(
             format!("none (clean), {} images", grouped(data.len() as u64)),
             verdicts.clean_count(),
