@@ -63,7 +63,7 @@ pub enum Error {
         message: String,
     },
     /// A value turned NaN or infinite.
-    #[error("{what} is not finite: the first launch that made a non-finite value is {launch}. {advice}")]
+    #[error("{what}: a value is not finite; the first launch that made one is {launch}. {advice}")]
     NotFinite {
         /// What was noticed.
         what: String,

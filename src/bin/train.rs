@@ -1,25 +1,34 @@
 //! `train`: adversarially trains a network and tells the truth about the robustness it reached.
 
-use adamant::attack::{Pgd, Rational};
+use adamant::attack::{Classifier, Pgd, Rational, logits};
 use adamant::data::{self, Data};
-use adamant::nn::architectures;
+use adamant::nn::{Mode, architectures};
 use adamant::report::environment::DataSource;
 use adamant::report::{Environment, Metrics, Progress, Results, curves, results};
-use adamant::train::{EpochRecord, Observer, Outcome, Recipe, StepReport, Trainer, checkpoint};
-use adamant::{Device, Error, Program, Result, files};
+use adamant::train::{
+    Checkpoint, EVALUATION_BATCH, EpochRecord, Observer, Outcome, Recipe, StepReport, Trainer, checkpoint,
+    rational,
+};
+use adamant::{Device, Error, Program, Result, Store, files};
 use clap::Parser;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// Prints a line to standard output. Where nobody listens any more (`train | head`), the run goes on.
+macro_rules! say {
+    ($($line:tt)*) => {{ let _ = writeln!(std::io::stdout(), $($line)*); }};
+}
+
 /// Adversarially trains a network, and measures what it withstands.
 ///
 /// With no arguments: PGD adversarial training (Linf, epsilon 0.3) of a small CNN on an embedded sample of MNIST, in
 /// about a minute, on the GPU if there is one, else on the CPU. Results go into a new folder under runs/.
 #[derive(Parser)]
-#[command(version, about, max_term_width = 110)]
+#[command(version, about, max_term_width = 110, allow_negative_numbers = true)]
 struct Flags {
     /// A recipe file (TOML) to begin from, as models/NAME/recipe.toml; flags override it
     #[arg(long, value_name = "FILE")]
@@ -100,7 +109,7 @@ struct Flags {
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Go on with the interrupted run in this folder, to the same bits as if it had not stopped
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["out", "recipe"])]
+    #[arg(long, value_name = "FOLDER")]
     resume: Option<PathBuf>,
     /// Steps of the PGD attack on the test images
     #[arg(long, default_value_t = 40, value_name = "STEPS")]
@@ -111,6 +120,13 @@ struct Flags {
     /// Restarts of the PGD attack on the test images
     #[arg(long, default_value_t = 1, value_name = "RESTARTS")]
     test_restarts: u32,
+    /// Also write the logits of the clean test images, to compare with another program's (safetensors, `logits`)
+    #[arg(long, value_name = "FILE")]
+    logits: Option<PathBuf>,
+    /// Most memory that tensors may take on the device, as 512MiB or 8GiB [default: 9/10 of a card's, half of one that
+    /// shares the machine's, what is free on the CPU]
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<String>,
     /// Print the plan of a training step (every launch with shape, bytes and flops; memory) and stop
     #[arg(long)]
     dry_run: bool,
@@ -122,6 +138,14 @@ struct Flags {
     list_devices: bool,
 }
 
+/// Calls a macro with the flags that change a recipe, by the recipe's names of them.
+macro_rules! recipe_flags {
+    ($call:ident) => {
+        $call!(data model method norm epsilon steps step_size random_start attack_batch_norm epsilon_warmup epochs
+               batch optimizer learning_rate schedule momentum nesterov weight_decay weight_average validation seed)
+    };
+}
+
 impl Flags {
     /// Lays the flags over a recipe. A step size that is not given follows from epsilon, steps and method where one
     /// of those is.
@@ -129,8 +153,7 @@ impl Flags {
         macro_rules! take {
             ($($field:ident)*) => {$(if let Some(value) = &self.$field { recipe.$field = value.clone(); })*};
         }
-        take!(data model method norm epsilon steps step_size random_start attack_batch_norm epsilon_warmup epochs
-              batch optimizer learning_rate schedule momentum nesterov weight_decay weight_average validation seed);
+        recipe_flags!(take);
         let follows = self.epsilon.is_some() || self.steps.is_some() || self.method.is_some();
         if self.step_size.is_none() && follows {
             let epsilon = recipe.threat()?.epsilon.value();
@@ -145,19 +168,65 @@ impl Flags {
         Ok(recipe)
     }
 
-    fn changes_recipe(&self) -> bool {
-        Recipe::default() != self.over(Recipe::default()).unwrap_or_default()
+    /// Refuses values that are wrong whatever the recipe and the data are.
+    fn check(&self) -> Result<()> {
+        let zero = |what: &str| Err(Error::argument(what, 0, "must be at least 1"));
+        if self.threads == Some(0) {
+            return zero("threads");
+        }
+        if self.test_steps == 0 {
+            return zero("test steps");
+        }
+        if self.test_restarts == 0 {
+            return zero("test restarts");
+        }
+        if self.resume.is_some() {
+            let mut given = Vec::new();
+            macro_rules! name {
+                ($($field:ident)*) => {$(if self.$field.is_some() { given.push(stringify!($field)); })*};
+            }
+            recipe_flags!(name);
+            name!(recipe out);
+            if !given.is_empty() {
+                let given: Vec<String> =
+                    given.iter().map(|name| format!("--{}", name.replace('_', "-"))).collect();
+                let why = "a resumed run goes on in its folder with its own recipe: leave these flags out";
+                return Err(Error::argument("resume", format!("with {}", given.join(", ")), why));
+            }
+        }
+        if let Some(folder) = self.logits.as_deref().and_then(Path::parent)
+            && !folder.as_os_str().is_empty()
+            && !folder.is_dir()
+        {
+            return Err(Error::file(
+                folder,
+                "is no folder, but --logits is to write a file into it: make it first",
+            ));
+        }
+        Ok(())
     }
 
     /// The attack on the test images.
     fn test_attack(&self, recipe: &Recipe) -> Result<Pgd> {
         let threat = recipe.threat()?;
-        let step_size: Rational = match &self.test_step_size {
-            Some(text) => text.parse()?,
+        let step_size = match &self.test_step_size {
+            Some(text) => rational("test step size", text)?,
             None => Rational::from((threat.epsilon.value() / 30.0 * 1e6).round() / 1e6),
         };
         Ok(Pgd { threat, steps: self.test_steps, step_size, random_start: true })
     }
+}
+
+/// "512MiB", "8GiB" or a number of bytes.
+fn bytes(text: &str) -> Result<u64> {
+    let text = text.trim();
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("", 0)];
+    let found = units.iter().find_map(|(unit, shift)| {
+        let number = text.strip_suffix(unit)?.trim().parse::<u64>().ok()?;
+        number.checked_mul(1 << shift).filter(|&bytes| bytes > 0)
+    });
+    let why = "write a whole number with KiB, MiB or GiB after it, as 512MiB, or a number of bytes";
+    found.ok_or_else(|| Error::argument("memory", format!("`{text}`"), why))
 }
 
 /// Hears of steps and epochs: shows them, and writes the metrics file and the curves.
@@ -189,6 +258,7 @@ impl Observer for Watcher {
 
 fn main() -> ExitCode {
     let start = Instant::now();
+    quieten_vulkan();
     let flags = Flags::parse();
     match run(&flags, start) {
         Ok(code) => code,
@@ -199,7 +269,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// Keeps Mesa's device-select layer out where there is no desktop session: it puts the adapters into the order that a
+/// desktop wants, which is of no use here, and for that asks a Wayland server, whose library prints "error:
+/// XDG_RUNTIME_DIR is invalid or not set in the environment" twice. The variable is the one that the layer's own
+/// manifest declares for switching it off.
+fn quieten_vulkan() {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: nothing else runs yet: this is the first thing `main` does.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
+}
+
 fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
+    flags.check()?;
     if let Some(threads) = flags.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         pool.map_err(|e| Error::argument("threads", threads, e.to_string()))?;
@@ -207,40 +289,47 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
     if flags.list_devices {
         let adapters = Device::adapters();
         if adapters.is_empty() {
-            println!("no GPU adapter was found; the CPU executor is always there");
+            say!("no GPU adapter was found");
         }
-        adapters.iter().for_each(|adapter| println!("{adapter:#}"));
+        adapters.iter().for_each(|adapter| say!("{adapter:#}"));
+        say!("cpu: {}", Device::cpu().describe());
         return Ok(ExitCode::SUCCESS);
     }
-    let recipe = match (&flags.resume, &flags.recipe) {
-        (Some(_), _) if flags.changes_recipe() => {
-            let why = "a resumed run goes on with its own recipe; leave the other training flags out";
-            return Err(Error::argument("resume", "with training flags", why));
+    let memory = flags.memory.as_deref().map(bytes).transpose()?;
+    let (recipe, checkpoint) = match (&flags.resume, &flags.recipe) {
+        (Some(folder), _) => {
+            let checkpoint = read_checkpoint(folder)?;
+            (checkpoint.recipe.clone(), Some(checkpoint))
         }
-        (Some(folder), _) => checkpoint::load_resume(&folder.join("resume.safetensors"))?.0,
-        (None, Some(file)) => flags.over(Recipe::read(file)?)?,
-        (None, None) => flags.over(Recipe::default())?,
+        (None, Some(file)) => (flags.over(Recipe::read(file)?)?, None),
+        (None, None) => (flags.over(Recipe::default())?, None),
     };
     let test_attack = flags.test_attack(&recipe)?;
     let data = data::load(&recipe.data)?;
     let architecture = architectures::by_name(&recipe.model, data.train.image, data.train.classes)?;
     let (device, why) = Device::select(&flags.device)?;
-    println!("device    {} ({why})", device.describe());
+    if let Some(bytes) = memory {
+        device.set_memory_budget(bytes);
+    }
+    say!("device    {} ({why})", device.describe());
     let mut trainer = Trainer::new(recipe.clone(), architecture, &data.train, &device)?;
     let (train, held) = trainer.sizes();
-    println!(
+    say!(
         "data      {}: {train} to train on, {held} held out, {} to test on",
         data.train.name,
         data.test.len()
     );
-    println!(
+    say!(
         "model     {}, {} parameters, {} on batches of {}",
         recipe.model,
         trainer.params().count(),
         recipe.optimizer,
         recipe.batch
     );
-    println!("training  {}: {}", recipe.method, trainer.method().attack().line());
+    match trainer.method().is_adversarial() {
+        true => say!("training  {}: {}", recipe.method, trainer.method().attack().line()),
+        false => say!("training  {}: on clean images", recipe.method),
+    }
     if flags.dry_run {
         return dry_run(&trainer).map(|()| ExitCode::SUCCESS);
     }
@@ -248,26 +337,53 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
         return profile(&trainer).map(|()| ExitCode::SUCCESS);
     }
 
-    let folder = match (&flags.resume, &flags.out) {
-        (Some(folder), _) => folder.clone(),
-        (None, Some(folder)) => folder.clone(),
-        (None, None) => free_folder(&recipe),
+    let (folder, mut watcher) = match (&flags.resume, checkpoint) {
+        (Some(folder), Some(checkpoint)) => (folder.clone(), reopen(folder, &mut trainer, checkpoint)?),
+        _ => {
+            let folder = flags.out.clone().unwrap_or_else(|| free_folder(&recipe));
+            let watcher = open(&folder, &mut trainer, &data, &device)?;
+            (folder, watcher)
+        }
     };
-    let mut watcher = open_folder(&folder, flags, &mut trainer, &data, &device)?;
-    println!("results   {}", folder.display());
-    let stop = stop_on_interrupt();
-    let outcome = trainer.run(&mut watcher, &stop);
+    say!("results   {}", folder.display());
+    let resume = format!("cargo run --release --bin train -- --resume {}", folder.display());
+    let interrupt = Interrupt::new(&resume);
+    let outcome = trainer.run(&mut watcher, &interrupt.stop);
     watcher.progress.finish();
-    if outcome? == Outcome::Interrupted {
-        println!(
-            "interrupted and saved; go on with\n  cargo run --release --bin train -- --resume {}",
-            folder.display()
-        );
-        return Ok(ExitCode::from(130));
+    match outcome {
+        Ok(Outcome::Finished) => {}
+        Ok(Outcome::Interrupted) => {
+            say!("interrupted and saved; go on with\n  {resume}");
+            return Ok(ExitCode::from(130));
+        }
+        Err(error @ Error::NotFinite { .. }) => return Err(error),
+        Err(error) => {
+            eprintln!("error: {error}");
+            eprintln!(
+                "the run is whole up to its last checkpoint; when that is mended, go on with\n  {resume}"
+            );
+            return Ok(ExitCode::FAILURE);
+        }
     }
-    finish(&trainer, &watcher, &folder, &data, &test_attack, flags)?;
-    println!("{:.1} s in all; results in {}", start.elapsed().as_secs_f64(), folder.display());
+    interrupt.all_is_saved();
+    finish(trainer, &watcher, &folder, &data, &test_attack, flags)?;
+    say!("{:.1} s in all; results in {}", start.elapsed().as_secs_f64(), folder.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The checkpoint in the folder of a run.
+fn read_checkpoint(folder: &Path) -> Result<Checkpoint> {
+    let path = folder.join("resume.safetensors");
+    if !path.is_file() {
+        let why = match folder.is_dir() {
+            true => {
+                "holds no resume.safetensors, so there is no run in it to go on with; give the folder of a run"
+            }
+            false => "is no folder, but --resume takes the folder of a run, as runs/mnist-fast-pgd-1",
+        };
+        return Err(Error::file(folder, why));
+    }
+    checkpoint::load_resume(&path)
 }
 
 /// The first folder runs/MODEL-METHOD-N that is free.
@@ -276,64 +392,122 @@ fn free_folder(recipe: &Recipe) -> PathBuf {
     (1..).map(name).find(|folder| !folder.exists()).unwrap_or_else(|| name(0))
 }
 
-/// Makes or reopens the run folder: configuration, environment, metrics.
-fn open_folder(
-    folder: &Path,
-    flags: &Flags,
-    trainer: &mut Trainer,
-    data: &Data,
-    device: &Device,
-) -> Result<Watcher> {
-    let (total, epochs) = (trainer.total_steps(), trainer.recipe().epochs);
-    let adversarial = trainer.method().is_adversarial();
-    let (metrics, records) = if flags.resume.is_some() {
-        trainer.resume(folder)?;
-        Metrics::resume(folder.join("metrics.jsonl"), trainer.position().epoch)?
-    } else {
-        files::create_run_folder(folder)?;
-        files::write_atomically(folder.join("config.toml"), trainer.recipe().to_toml()?.as_bytes())?;
+/// Makes the folder of a new run: configuration, environment, an empty history, and a checkpoint to resume from at any
+/// time. What was made is removed where this fails.
+fn open(folder: &Path, trainer: &mut Trainer, data: &Data, device: &Device) -> Result<Watcher> {
+    let existed = folder.exists();
+    files::create_run_folder(folder)?;
+    let path = |name: &str| folder.join(name);
+    trainer.save_into(folder);
+    let filled = (|| {
+        files::write_atomically(path("config.toml"), trainer.recipe().to_toml()?.as_bytes())?;
         let sources = vec![DataSource::of("train", &data.train), DataSource::of("test", &data.test)];
         let environment = Environment::capture(device.describe(), sources).to_json();
-        files::write_atomically(folder.join("environment.json"), environment.as_bytes())?;
-        (Metrics::create(folder.join("metrics.jsonl"))?, Vec::new())
-    };
-    trainer.save_into(folder);
-    let progress = Progress::resumed(total, trainer.position().steps, epochs);
-    Ok(Watcher { progress, metrics, records, adversarial })
+        files::write_atomically(path("environment.json"), environment.as_bytes())?;
+        let metrics = Metrics::create(path("metrics.jsonl"))?;
+        trainer.save()?;
+        Ok(metrics)
+    })();
+    let metrics = filled.inspect_err(|_| {
+        // Best effort: the error to report is the first one. The folder goes only where it is empty.
+        for name in
+            ["config.toml", "environment.json", "metrics.jsonl", "last.safetensors", "resume.safetensors"]
+        {
+            let _ = std::fs::remove_file(path(name));
+        }
+        if !existed {
+            let _ = std::fs::remove_dir(folder);
+        }
+    })?;
+    Ok(watcher(trainer, metrics, Vec::new()))
 }
 
-/// A flag that the first Ctrl-C sets; the second ends the program at once.
-fn stop_on_interrupt() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    // Without a handler Ctrl-C just ends the program, and the last epoch's checkpoint is whole.
-    let _ = ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("\nfinishing the step and saving; once more to stop at once");
-    });
-    stop
+/// Goes on in the folder of a run.
+fn reopen(folder: &Path, trainer: &mut Trainer, checkpoint: Checkpoint) -> Result<Watcher> {
+    trainer.resume(folder, checkpoint)?;
+    trainer.save_into(folder);
+    let (metrics, records) = Metrics::resume(folder.join("metrics.jsonl"), trainer.position().epoch)?;
+    Ok(watcher(trainer, metrics, records))
+}
+
+fn watcher(trainer: &Trainer, metrics: Metrics, records: Vec<EpochRecord>) -> Watcher {
+    let progress =
+        Progress::resumed(trainer.total_steps(), trainer.position().steps, trainer.recipe().epochs);
+    Watcher { progress, metrics, records, adversarial: trainer.method().is_adversarial() }
+}
+
+/// What Ctrl-C does: while training, the first one asks for a stop after the step, and the second ends the program at
+/// once; when training is done there is nothing left to save.
+struct Interrupt {
+    stop: Arc<AtomicBool>,
+    saved: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    /// From now on; `resume` is the command that goes on with the run.
+    fn new(resume: &str) -> Interrupt {
+        let interrupt = Interrupt { stop: Arc::default(), saved: Arc::default() };
+        let (stop, saved, resume) = (interrupt.stop.clone(), interrupt.saved.clone(), resume.to_string());
+        // Without a handler Ctrl-C just ends the program, and the last checkpoint is whole.
+        let _ = ctrlc::set_handler(move || {
+            if saved.load(Ordering::Relaxed) {
+                eprintln!("\ninterrupted; the weights are saved, test them again with\n  {resume}");
+                std::process::exit(130);
+            }
+            if stop.swap(true, Ordering::Relaxed) {
+                eprintln!("stopped at once; go on from the last checkpoint with\n  {resume}");
+                std::process::exit(130);
+            }
+            eprintln!("\nfinishing the step and saving; once more to stop at once");
+        });
+        interrupt
+    }
+
+    fn all_is_saved(&self) {
+        self.saved.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Measures the best weights on the test images and writes what is left to write.
 fn finish(
-    trainer: &Trainer,
+    trainer: Trainer,
     watcher: &Watcher,
     folder: &Path,
     data: &Data,
     attack: &Pgd,
     flags: &Flags,
 ) -> Result<()> {
-    let recipe = trainer.recipe();
+    let recipe = trainer.recipe().clone();
+    let store = Store::new(trainer.store().device());
     if let Some((weights, epoch)) = trainer.best() {
-        checkpoint::put_weights(trainer.store(), trainer.params(), weights)?;
-        println!("\ntesting the weights of epoch {epoch}, the best on the validation images");
+        checkpoint::put_weights(&store, trainer.params(), weights)?;
+        let held = trainer.sizes().1;
+        match held {
+            0 => say!("\ntesting the weights of epoch {epoch}"),
+            _ => say!("\ntesting the weights of epoch {epoch}, the best on the {held} validation images"),
+        }
     }
+    let mut measured = Vec::new();
+    if trainer.sizes().1 > 0 {
+        measured.push(format!(
+            "validation: {}",
+            results::line(&trainer.validation_attack()?, 1, trainer.sizes().1)
+        ));
+    }
+    if trainer.method().is_adversarial() {
+        measured.push(format!("training: {}", trainer.method().attack().line()));
+    }
+    let measured = match measured.is_empty() {
+        true => "clean accuracy alone".to_string(),
+        false => format!("robust in {}", measured.join("; in ")),
+    };
+    // What training took on the device is free for testing.
+    drop(trainer);
+    let architecture = architectures::by_name(&recipe.model, data.test.image, data.test.classes)?;
     let bar = Progress::new(0, 1);
     let results = Results::measure(
-        trainer.store(),
-        trainer.architecture(),
+        &store,
+        architecture.as_ref(),
         &data.test,
         attack,
         flags.test_restarts,
@@ -341,29 +515,34 @@ fn finish(
         |what, done, of| bar.working(what, done as u64, of as u64),
     )?;
     bar.finish();
-    println!("\n{}", results.text());
+    say!("\n{}", results.text());
     let title = format!("{} on {}, trained by {}", recipe.model, data.test.name, recipe.method);
     results.write(folder, &title, &data.test, attack)?;
-    let validation = results::line(&trainer.validation_attack()?, 1, trainer.sizes().1);
-    curves::write(folder.join("curves.png"), &title, &validation, &watcher.records)
+    curves::write(folder.join("curves.png"), &title, &measured, &watcher.records)?;
+    if let Some(path) = &flags.logits {
+        let examples: Vec<u32> = (0..data.test.len() as u32).collect();
+        let on =
+            Classifier { architecture: architecture.as_ref(), mode: Mode::Eval, examples: examples.len() };
+        let batch = EVALUATION_BATCH.min(examples.len());
+        let logits = logits(&store, on, "test", &examples, batch)?;
+        checkpoint::save_logits(path, &logits, data.test.classes)?;
+    }
+    Ok(())
 }
 
 /// Prints every launch of a training step, and memory.
 fn dry_run(trainer: &Trainer) -> Result<()> {
     let steps = trainer.method().attack().steps();
     let [load, step, update] = trainer.schedules(trainer.recipe().batch)?;
-    println!("\nloading a batch and starting the attack\n{load}");
-    println!("a step of the attack, {steps} times a batch\n{step}");
-    println!("the update of the weights\n{update}");
+    say!("\nloading a batch and starting the attack\n{load}");
+    say!("a step of the attack, {steps} times a batch\n{step}");
+    say!("the update of the weights\n{update}");
     let flops = load.flops() + steps as u64 * step.flops() + update.flops();
     let launches = load.launches.len() + steps * step.launches.len() + update.launches.len();
-    println!(
-        "one training step: 1 submission, {launches} launches, {:.1} MFLOP in products",
-        flops as f64 / 1e6
-    );
+    say!("one training step: 1 submission, {launches} launches, {:.1} MFLOP in products", flops as f64 / 1e6);
     let (tensors, temporaries) = trainer.memory();
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    println!(
+    say!(
         "memory: {:.1} MiB of tensors (data set, weights, optimiser, batch), {:.1} MiB of temporaries; {:.1} MiB at most",
         mib(tensors),
         mib(temporaries),
@@ -380,10 +559,10 @@ fn profile(trainer: &Trainer) -> Result<()> {
     let mut timings = program.profile()?;
     timings.sort_by_key(|timing| std::cmp::Reverse(timing.time));
     let total: Duration = timings.iter().map(|timing| timing.time).sum();
-    println!("\n{:>9} {:>6} {:>5}  {:>8} {:>7}  launch", "time", "share", "runs", "GFLOP/s", "GB/s");
+    say!("\n{:>9} {:>6} {:>5}  {:>8} {:>7}  launch", "time", "share", "runs", "GFLOP/s", "GB/s");
     for timing in timings {
         let seconds = timing.time.as_secs_f64().max(1e-12);
-        println!(
+        say!(
             "{:>6.3} ms {:>5.1}% {:>5}  {:>8.1} {:>7.1}  {}",
             1e3 * seconds,
             100.0 * seconds / total.as_secs_f64().max(1e-12),
@@ -393,6 +572,6 @@ fn profile(trainer: &Trainer) -> Result<()> {
             timing.name
         );
     }
-    println!("{:>6.3} ms in all launches of one training step", 1e3 * total.as_secs_f64());
+    say!("{:>6.3} ms in all launches of one training step", 1e3 * total.as_secs_f64());
     Ok(())
 }

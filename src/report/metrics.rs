@@ -56,7 +56,7 @@ impl Metrics {
         Ok((Metrics { path: path.into(), file, length }, kept))
     }
 
-    /// Add one line and hand it to the operating system, so that it outlives this process.
+    /// Add one line and sync it to the disk: the checkpoint that is written next counts on it.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be written; the file then ends with the previous line.
@@ -64,6 +64,7 @@ impl Metrics {
         let written = serde_json::to_vec(record).map_err(std::io::Error::from).and_then(|mut line| {
             line.push(b'\n');
             self.file.write_all(&line)?;
+            self.file.sync_data()?;
             Ok(line.len() as u64)
         });
         match written {

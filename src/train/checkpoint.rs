@@ -3,6 +3,9 @@
 //! `last.safetensors` and `best.safetensors` hold weights under PyTorch's names in PyTorch's layout.
 //! `resume.safetensors` holds weights, optimiser state, running metrics and the position, in our layout and to the
 //! bit, with the recipe as metadata. Each is written beside, synced and renamed.
+//!
+//! The same contents give the same bytes, and each file carries the SHA-256 of all it says, so that a flipped bit is
+//! an error and not a different result.
 
 use super::Recipe;
 use crate::error::{Error, Result};
@@ -12,7 +15,9 @@ use crate::shape::Shape;
 use crate::tensor::{Host, Store};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Where a run stands.
@@ -35,6 +40,25 @@ pub type Weights = Vec<(String, Vec<f32>)>;
 
 /// Tensors of a store by name: all that the steps to come depend on.
 pub type State = Vec<(String, Host)>;
+
+/// Everything that a run needs to go on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// Its recipe.
+    pub recipe: Recipe,
+    /// SHA-256 of the training data, as [`crate::data::Dataset::sha256`].
+    pub data: String,
+    /// Where it stands.
+    pub position: Position,
+    /// Tensors of the store by name, in our layout.
+    pub state: State,
+}
+
+/// A tensor to be written: name, type, extents, little-endian bytes.
+type Written = (String, Dtype, Vec<usize>, Vec<u8>);
+
+/// Metadata key of the SHA-256 of everything else in a file.
+const SHA256: &str = "sha256";
 
 /// Writes weights under PyTorch's names and in its layout. `batches` is what PyTorch's batch norms count
 /// (`num_batches_tracked`): training steps.
@@ -59,8 +83,19 @@ pub fn save_weights(
             tensors.push((count, Dtype::I64, vec![], (batches as i64).to_le_bytes().to_vec()));
         }
     }
-    let metadata = HashMap::from([("format".into(), "pt".into()), ("model".into(), model.into())]);
-    write(path, &tensors, metadata)
+    // What PyTorch's own tools write into and look for in a safetensors file.
+    let format = ("format".to_string(), "pt".to_string());
+    write(path, tensors, BTreeMap::from([format, ("model".to_string(), model.to_string())]))
+}
+
+/// Writes logits `[images, classes]` as the tensor `logits`, to compare with another program's.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn save_logits(path: &Path, logits: &[f32], classes: usize) -> Result<()> {
+    let dims = vec![logits.len() / classes.max(1), classes];
+    let tensor = ("logits".to_string(), Dtype::F32, dims, bytemuck::cast_slice(logits).to_vec());
+    write(path, vec![tensor], BTreeMap::new())
 }
 
 /// Reads weights in PyTorch's names and layout for an architecture.
@@ -68,19 +103,23 @@ pub fn save_weights(
 /// # Errors
 /// [`Error::Io`]; [`Error::File`] when it is no safetensors file, or its tensors are not the architecture's.
 pub fn load_weights(path: &Path, architecture: &dyn Architecture, params: &Params) -> Result<Weights> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, "reading weights", e))?;
-    let file = parse(path, &bytes)?;
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, "could not read the weights", e))?;
+    let (file, metadata) = parse(path, &bytes)?;
     let model = architecture.name();
     let known = |name: &str| params.get(name).is_some() || name.ends_with("num_batches_tracked");
     let foreign: Vec<&str> = file.names().into_iter().filter(|name| !known(name)).collect();
     let missing: Vec<&str> =
         params.iter().map(|p| p.name.as_str()).filter(|name| file.tensor(name).is_err()).collect();
     if !foreign.is_empty() || !missing.is_empty() {
+        let theirs = match metadata.get("model") {
+            Some(name) if *name != model => format!("of `{name}`, "),
+            _ => String::new(),
+        };
         return Err(Error::file(
             path,
             format!(
-                "these are not weights of `{model}`: it lacks {}, and has {} besides. Name the architecture they \
-                 were trained with by --model",
+                "holds weights {theirs}not of `{model}`: it lacks {} and has {} besides. Use the architecture that they \
+                 were trained with, or the file that belongs here",
                 list(&missing),
                 list(&foreign)
             ),
@@ -107,17 +146,13 @@ pub fn load_weights(path: &Path, architecture: &dyn Architecture, params: &Param
     Ok(weights)
 }
 
-/// Writes tensors of the store, the position and the recipe.
+/// Writes `resume.safetensors`.
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn save_resume(
-    path: &Path,
-    recipe: &Recipe,
-    position: &Position,
-    state: &[(String, Host)],
-) -> Result<()> {
-    let tensors: Vec<_> = state
+pub fn save_resume(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
+    let tensors = checkpoint
+        .state
         .iter()
         .map(|(name, host)| {
             let (dtype, bytes) = match host {
@@ -132,29 +167,30 @@ pub fn save_resume(
     let json = |what: std::result::Result<String, serde_json::Error>| {
         what.map_err(|e| Error::Unsupported(format!("checkpoint metadata: {e}")))
     };
-    let metadata = HashMap::from([
-        ("recipe".to_string(), json(serde_json::to_string(recipe))?),
-        ("position".to_string(), json(serde_json::to_string(position))?),
+    let metadata = BTreeMap::from([
+        ("recipe".to_string(), json(serde_json::to_string(&checkpoint.recipe))?),
+        ("position".to_string(), json(serde_json::to_string(&checkpoint.position))?),
+        ("data".to_string(), checkpoint.data.clone()),
     ]);
-    write(path, &tensors, metadata)
+    write(path, tensors, metadata)
 }
 
 /// Reads what [`save_resume`] wrote.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::File`] when it is corrupt.
-pub fn load_resume(path: &Path) -> Result<(Recipe, Position, State)> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, "reading the checkpoint", e))?;
-    let file = parse(path, &bytes)?;
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| corrupt(path, &e.to_string()))?;
-    let metadata = header.metadata().clone().unwrap_or_default();
+/// [`Error::Io`]; [`Error::File`] when it is damaged or something else.
+pub fn load_resume(path: &Path) -> Result<Checkpoint> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, "could not read the checkpoint", e))?;
+    let (file, metadata) = parse(path, &bytes)?;
     let entry = |key: &str| {
-        metadata
-            .get(key)
-            .ok_or_else(|| corrupt(path, &format!("it has no `{key}`; is it a resume.safetensors?")))
+        metadata.get(key).ok_or_else(|| {
+            Error::file(path, format!("has no `{key}`: it is not the resume.safetensors of a run"))
+        })
     };
-    let recipe = serde_json::from_str(entry("recipe")?).map_err(|e| corrupt(path, &e.to_string()))?;
-    let position = serde_json::from_str(entry("position")?).map_err(|e| corrupt(path, &e.to_string()))?;
+    let read = |e: serde_json::Error| Error::file(path, format!("is of another version of adamant: {e}"));
+    let recipe: Recipe = serde_json::from_str(entry("recipe")?).map_err(read)?;
+    recipe.check().map_err(|e| Error::file(path, e.to_string()))?;
+    let position = serde_json::from_str(entry("position")?).map_err(read)?;
     let mut state = Vec::new();
     for (name, tensor) in file.tensors() {
         let data = tensor.data();
@@ -163,11 +199,11 @@ pub fn load_resume(path: &Path) -> Result<(Recipe, Position, State)> {
             Dtype::F64 => Host::F64(bytemuck::pod_collect_to_vec(data)),
             Dtype::U32 => Host::U32(bytemuck::pod_collect_to_vec(data)),
             Dtype::U8 => Host::U8(data.to_vec()),
-            other => return Err(corrupt(path, &format!("`{name}` is {other:?}"))),
+            other => return Err(Error::file(path, format!("`{name}` is {other:?}, which no run has"))),
         };
         state.push((name, host));
     }
-    Ok((recipe, position, state))
+    Ok(Checkpoint { recipe, data: entry("data")?.clone(), position, state })
 }
 
 /// Puts weights into a store by their names.
@@ -182,30 +218,70 @@ pub fn put_weights(store: &Store, params: &Params, weights: &Weights) -> Result<
     Ok(())
 }
 
-fn write(
-    path: &Path,
-    tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)],
-    metadata: HashMap<String, String>,
-) -> Result<()> {
-    let refuse = |e: safetensors::SafeTensorError| Error::file(path, format!("cannot be written: {e}"));
-    let views = tensors
-        .iter()
-        .map(|(name, dtype, dims, bytes)| Ok((name.as_str(), TensorView::new(*dtype, dims.clone(), bytes)?)))
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .map_err(refuse)?;
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(refuse)?;
-    files::write_atomically(path, &bytes)
+/// Writes a safetensors file. The library's own writer orders metadata differently in every run.
+fn write(path: &Path, mut tensors: Vec<Written>, mut metadata: BTreeMap<String, String>) -> Result<()> {
+    // Elements that need the widest alignment first: the data part starts at a multiple of 8.
+    tensors.sort_by(|a, b| b.1.bitsize().cmp(&a.1.bitsize()).then_with(|| a.0.cmp(&b.0)));
+    let contents = tensors.iter().map(|(name, _, _, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    metadata.insert(SHA256.into(), digest(&metadata, contents));
+    let mut header = BTreeMap::from([("__metadata__".to_string(), json!(metadata))]);
+    let mut end = 0;
+    for (name, dtype, dims, bytes) in &tensors {
+        let start = end;
+        end += bytes.len();
+        let entry = json!({ "dtype": dtype, "shape": dims, "data_offsets": [start, end] });
+        header.insert(name.clone(), entry);
+    }
+    let mut header = json!(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    files::write_atomically_with(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        tensors.iter().try_for_each(|(_, _, _, bytes)| file.write_all(bytes))
+    })
 }
 
-fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {
-    SafeTensors::deserialize(bytes).map_err(|e| corrupt(path, &e.to_string()))
+/// SHA-256, in hexadecimal, over metadata and tensors in the order of their names.
+fn digest(metadata: &BTreeMap<String, String>, mut tensors: Vec<(&str, &[u8])>) -> String {
+    let mut hash = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    for (key, value) in metadata.iter().filter(|(key, _)| *key != SHA256) {
+        add(key.as_bytes());
+        add(value.as_bytes());
+    }
+    tensors.sort_unstable_by_key(|(name, _)| *name);
+    for (name, bytes) in tensors {
+        add(name.as_bytes());
+        add(bytes);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn corrupt(path: &Path, why: &str) -> Error {
-    Error::file(
-        path,
-        format!("not a whole safetensors file ({why}): damaged, or not a checkpoint; use another one"),
-    )
+/// A safetensors file and its metadata. Files of other programs carry no SHA-256, and are taken without.
+fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<(SafeTensors<'a>, BTreeMap<String, String>)> {
+    let damaged = |why: String| {
+        Error::file(
+            path,
+            format!(
+                "is not a whole safetensors file ({why}): it is damaged, or something else; use another copy"
+            ),
+        )
+    };
+    let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(e.to_string()))?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(e.to_string()))?;
+    let metadata: BTreeMap<String, String> =
+        header.metadata().clone().unwrap_or_default().into_iter().collect();
+    if let Some(sha256) = metadata.get(SHA256) {
+        let tensors = file.tensors();
+        let contents = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.data())).collect();
+        if *sha256 != digest(&metadata, contents) {
+            return Err(damaged("its contents do not have the SHA-256 it says".into()));
+        }
+    }
+    Ok((file, metadata))
 }
 
 fn floats(path: &Path, name: &str, tensor: &TensorView<'_>) -> Result<Vec<f32>> {

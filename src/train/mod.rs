@@ -8,10 +8,10 @@ mod record;
 mod schedule;
 mod trainer;
 
-pub use checkpoint::{Position, Weights};
+pub use checkpoint::{Checkpoint, Position, Weights};
 pub use method::{METHODS, Method, method};
 pub use optimizer::{OPTIMIZERS, Optimizer};
-pub use recipe::{MODES, Recipe};
+pub use recipe::{MODES, Recipe, rational};
 pub use record::{EpochRecord, Observer, Silent, StepReport};
 pub use schedule::{SCHEDULES, Schedule};
 pub use trainer::{EVALUATION_BATCH, Outcome, Trainer};

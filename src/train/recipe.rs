@@ -18,11 +18,13 @@ pub struct Recipe {
     pub method: String,
     /// Norm of the perturbation: `linf` or `l2`.
     pub norm: String,
-    /// Radius of the perturbation in pixel values: "8/255" or a decimal.
+    /// Radius of the perturbation in pixel values: "8/255" or a decimal (in a file also without quotes).
+    #[serde(deserialize_with = "text_or_number")]
     pub epsilon: String,
     /// Steps of the attack inside training.
     pub steps: usize,
     /// Length of a step, as epsilon is given.
+    #[serde(deserialize_with = "text_or_number")]
     pub step_size: String,
     /// Start the attack at a random point.
     pub random_start: bool,
@@ -100,12 +102,23 @@ impl Recipe {
     /// Reads a recipe file.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read; [`Error::File`] when it is not TOML, has an unknown key or a value of
-    /// the wrong type; what [`Recipe::check`] finds.
+    /// [`Error::Io`] when it cannot be read; [`Error::File`] when it is not TOML, has an unknown key, a value of the
+    /// wrong type or one that [`Recipe::check`] refuses.
     pub fn read(path: &Path) -> Result<Recipe> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, "reading the recipe", e))?;
-        let recipe: Recipe = toml::from_str(&text).map_err(|e| Error::file(path, e.to_string()))?;
-        recipe.check()?;
+        let text =
+            std::fs::read_to_string(path).map_err(|e| Error::io(path, "could not read the recipe", e))?;
+        let refuse = |e: toml::de::Error| Error::file(path, format!("is not a recipe: {e}"));
+        let table: toml::Table = toml::from_str(&text).map_err(refuse)?;
+        let known = toml::Table::try_from(Recipe::default())
+            .map_err(|e| Error::Unsupported(format!("recipe: {e}")))?;
+        let known: Vec<&str> = known.keys().map(String::as_str).collect();
+        if let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) {
+            let at = text.lines().position(|line| line.split('=').next().is_some_and(|k| k.trim() == key));
+            let line = at.map(|at| format!("line {}, ", at + 1)).unwrap_or_default();
+            return Err(Error::file(path, Error::unknown(&format!("{line}key"), key, &known).to_string()));
+        }
+        let recipe: Recipe = toml::from_str(&text).map_err(refuse)?;
+        recipe.check().map_err(|e| Error::file(path, e.to_string()))?;
         Ok(recipe)
     }
 
@@ -138,11 +151,11 @@ impl Recipe {
         let share =
             |what: &str, value: f64, most: f64| match value.is_finite() && (0.0..=most).contains(&value) {
                 true => Ok(()),
-                false => Err(Error::argument(what, value, format!("must be a number from 0 to {most}"))),
+                false => Err(Error::argument(what, value, format!("must be a number from 0 to {most:?}"))),
             };
         share("epsilon warm-up", self.epsilon_warmup, 1.0)?;
         share("weight decay", self.weight_decay, 1e3)?;
-        share("learning rate", self.learning_rate, 1e6)?;
+        share("learning rate", self.learning_rate, 1e30)?;
         share("momentum", self.momentum, 1.0)?;
         share("weight average", self.weight_average, 1.0)
     }
@@ -153,7 +166,14 @@ impl Recipe {
     /// [`Error::Argument`].
     pub fn threat(&self) -> Result<ThreatModel> {
         let norm: Norm = self.norm.parse()?;
-        Ok(ThreatModel { norm, epsilon: rational("epsilon", &self.epsilon)? })
+        let epsilon = rational("epsilon", &self.epsilon)?;
+        let value = epsilon.value();
+        if norm == Norm::Linf && value > 1.0 {
+            let why = "larger than 1, the whole range of a pixel";
+            let meant = if value <= 255.0 { format!("; did you mean {epsilon}/255?") } else { String::new() };
+            return Err(Error::argument("epsilon", format!("`{epsilon}`"), format!("{why}{meant}")));
+        }
+        Ok(ThreatModel { norm, epsilon })
     }
 
     /// Length of a step.
@@ -178,9 +198,36 @@ impl Recipe {
     }
 }
 
-fn rational(what: &str, text: &str) -> Result<Rational> {
-    text.parse().map_err(|error| match error {
+/// Largest radius or step size taken: far beyond any image, and far below where f32 ends.
+const LARGEST: f64 = 1e6;
+
+/// A radius or step size called `what` in errors.
+///
+/// # Errors
+/// [`Error::Argument`].
+pub fn rational(what: &str, text: &str) -> Result<Rational> {
+    let number: Rational = text.parse().map_err(|error| match error {
         Error::Argument { value, why, .. } => Error::Argument { what: what.into(), value, why },
         other => other,
+    })?;
+    if number.value() > LARGEST {
+        return Err(Error::argument(what, format!("`{text}`"), "larger than any image; pixels are 0 to 1"));
+    }
+    Ok(number)
+}
+
+/// `"8/255"`, `"0.3"` or `0.3`.
+fn text_or_number<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a number like 0.3, or a fraction in quotes like \"8/255\"")]
+    enum Given {
+        Text(String),
+        Whole(i64),
+        Number(f64),
+    }
+    Ok(match Given::deserialize(from)? {
+        Given::Text(text) => text,
+        Given::Whole(number) => number.to_string(),
+        Given::Number(number) => number.to_string(),
     })
 }

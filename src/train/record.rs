@@ -54,10 +54,10 @@ pub trait Observer {
     /// A step was handed to the device.
     fn step(&mut self, _report: &StepReport) {}
 
-    /// An epoch ended and its weights are saved.
+    /// An epoch ended; its weights are saved next.
     ///
     /// # Errors
-    /// Ends the run.
+    /// Ends the run, which then resumes from the checkpoint before.
     fn epoch(&mut self, _record: &EpochRecord) -> crate::error::Result<()> {
         Ok(())
     }

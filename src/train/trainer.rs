@@ -1,6 +1,6 @@
 //! The training loop: one submission a step, an epoch's validation, the best weights kept, everything resumable.
 
-use super::checkpoint::{self, Position, Weights};
+use super::checkpoint::{self, Checkpoint, Position, Weights};
 use super::{EpochRecord, Method, Observer, Optimizer, Recipe, Schedule, StepReport, method, optimizer};
 use crate::attack::{Classifier, Evaluation, Names, Pgd, Rational, RecordedAttack};
 use crate::data::Dataset;
@@ -8,7 +8,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::{Architecture, Mode, Net, Params};
 use crate::philox;
-use crate::plan::{Plan, Program, Schedule as Launches, Step, largest_batch};
+use crate::plan::{self, Plan, Program, Schedule as Launches, Step};
 use crate::shape::{DType, Shape};
 use crate::tape::{Purpose, Tape};
 use crate::tensor::{Host, Store};
@@ -56,6 +56,8 @@ pub struct Trainer {
     /// Examples held out.
     validation: Vec<u32>,
     labels: Vec<u32>,
+    /// SHA-256 of the data set.
+    data: String,
     plans: Vec<(usize, BatchPlans)>,
     judge: Option<Evaluation>,
     position: Position,
@@ -111,6 +113,7 @@ impl Trainer {
             train,
             validation,
             labels: data.labels.clone(),
+            data: data.sha256.clone(),
             plans: Vec::new(),
             judge: None,
             position: Position::default(),
@@ -132,11 +135,7 @@ impl Trainer {
             trainer.store.put(name, Shape::scalar(), &Host::F32(vec![0.0]))?;
         }
         trainer.optimizer.prepare(&trainer.store, 1, 0.0)?;
-        let rest = trainer.train.len() % trainer.recipe.batch;
-        trainer.compile(trainer.recipe.batch)?;
-        if rest > 0 {
-            trainer.compile(rest)?;
-        }
+        trainer.compile()?;
         Ok(trainer)
     }
 
@@ -259,32 +258,45 @@ impl Trainer {
         Ok([Launches::new(&load, true)?, Launches::new(&step, true)?, Launches::new(&update, true)?])
     }
 
-    fn compile(&mut self, batch: usize) -> Result<()> {
-        let [load, step, update] = self.schedules(batch)?;
-        let names = Trainer::names(batch);
-        let compiled = RecordedAttack::of(load, step, self.method.attack().steps(), &self.store)
-            .and_then(|attack| Ok(BatchPlans { names, attack, update: Plan::of(update, &self.store)? }));
-        let plans = compiled.map_err(|error| match error {
-            Error::OutOfMemory { what, needed, available, device, .. } => {
-                let fitting = largest_batch(&self.store, batch - 1, |batch| {
-                    let [_, _, update] = self.schedules(batch)?;
-                    Ok(update)
-                });
-                let hint = match fitting {
+    /// All that a run in batches of this size compiles: the plans of whole batches, those of an epoch's short last
+    /// one, and those that judge the validation images (in batches that need not be larger).
+    fn all_schedules(&self, batch: usize) -> Result<Vec<Launches>> {
+        let mut all = Vec::from(self.schedules(batch)?);
+        match self.train.len() % batch {
+            0 => {}
+            rest => all.extend(self.schedules(rest)?),
+        }
+        if !self.validation.is_empty() {
+            let judged = batch.min(EVALUATION_BATCH).min(self.validation.len());
+            let attack = self.validation_attack()?;
+            all.extend(Evaluation::schedules(&attack, self.on(Mode::Eval), "train", judged)?);
+        }
+        Ok(all)
+    }
+
+    /// Compiles the plans of whole batches and of the short last one, once it is clear that everything fits.
+    fn compile(&mut self) -> Result<()> {
+        let batch = self.recipe.batch;
+        plan::fits(&self.all_schedules(batch)?, &self.store).map_err(|error| match error {
+            Error::OutOfMemory { needed, available, device, .. } => {
+                let largest = plan::largest_batch(&self.store, batch - 1, |batch| self.all_schedules(batch));
+                let hint = match largest {
                     Some(batch) => format!("; the largest batch that fits is {batch}: use --batch {batch}"),
-                    None => "; not even a batch of 1 fits: use a smaller model".into(),
+                    None => "; not even a batch of 1 fits: use a smaller model, or another device".into(),
                 };
-                Error::OutOfMemory {
-                    what: format!("{what} for a batch of {batch}"),
-                    needed,
-                    available,
-                    device,
-                    hint,
-                }
+                let what = format!("training `{}` in batches of {batch}", self.recipe.model);
+                Error::OutOfMemory { what, needed, available, device, hint }
             }
             other => other,
         })?;
-        self.plans.push((batch, plans));
+        let rest = self.train.len() % batch;
+        for batch in [batch, rest].into_iter().filter(|&batch| batch > 0) {
+            let [load, step, update] = self.schedules(batch)?;
+            let steps = self.method.attack().steps();
+            let attack = RecordedAttack::of(load, step, steps, &self.store)?;
+            let update = Plan::of(update, &self.store)?;
+            self.plans.push((batch, BatchPlans { names: Trainer::names(batch), attack, update }));
+        }
         Ok(())
     }
 
@@ -376,8 +388,9 @@ impl Trainer {
                 self.position.step += 1;
                 self.position.steps += 1;
                 images += examples.len();
-                let read = self.position.step.is_multiple_of(STEPS_A_READ)
-                    || self.position.step as usize == batches.len();
+                let last = self.position.step as usize == batches.len();
+                let stopping = !last && stop.load(Ordering::Relaxed);
+                let read = last || stopping || self.position.step.is_multiple_of(STEPS_A_READ);
                 let mut report = StepReport {
                     epoch: self.position.epoch + 1,
                     images: examples.len(),
@@ -387,14 +400,16 @@ impl Trainer {
                 if read {
                     let seen = self.train.len().min(self.position.step as usize * self.recipe.batch) as f64;
                     let (loss, correct) = self.metrics()?;
-                    if !loss.is_finite() {
+                    // What is about to be judged or saved is looked at as a whole.
+                    let sound = if last || stopping { self.is_finite()? } else { loss.is_finite() };
+                    if !sound {
                         return Err(self.not_finite(&batches, &before, &position));
                     }
                     report.loss = Some(loss / seen);
                     report.accuracy = Some(correct / seen);
                 }
                 observer.step(&report);
-                if stop.load(Ordering::Relaxed) && (self.position.step as usize) < batches.len() {
+                if stopping {
                     self.position.seconds += start.elapsed().as_secs_f64();
                     self.save()?;
                     return Ok(Outcome::Interrupted);
@@ -402,7 +417,10 @@ impl Trainer {
             }
             let trained = start.elapsed().as_secs_f64();
             let record = self.end_epoch(start, images as f64 / trained.max(1e-9))?;
+            // The record comes first: resuming drops the records of epochs after the checkpoint's, but could not
+            // make one that was lost between the two.
             observer.epoch(&record)?;
+            self.save()?;
             if stop.load(Ordering::Relaxed) && self.position.epoch < self.recipe.epochs {
                 return Ok(Outcome::Interrupted);
             }
@@ -431,7 +449,6 @@ impl Trainer {
             self.best = Some(self.weights()?);
             self.save_best()?;
         }
-        self.save()?;
         let examples = self.train.len() as f64;
         let accuracy = Some(correct / examples);
         Ok(EpochRecord {
@@ -531,6 +548,11 @@ impl Trainer {
         Ok(names.into_iter().zip(hosts).collect())
     }
 
+    /// Whether everything the steps to come depend on is a number.
+    fn is_finite(&self) -> Result<bool> {
+        Ok(self.state()?.iter().all(|(_, host)| host.to_f64().iter().all(|x| x.is_finite())))
+    }
+
     fn restore(&self, state: &[(String, Host)]) -> Result<()> {
         state.iter().try_for_each(|(name, host)| self.store.write(name, host))
     }
@@ -556,18 +578,34 @@ impl Trainer {
             steps,
         )?;
         let resume = folder.join("resume.safetensors");
-        checkpoint::save_resume(&resume, &self.recipe, &self.position, &self.state()?)
+        let (recipe, position) = (self.recipe.clone(), self.position.clone());
+        let state = self.state()?;
+        checkpoint::save_resume(&resume, &Checkpoint { recipe, data: self.data.clone(), position, state })
     }
 
-    /// Goes on from a saved run: to the same bits as if it had not stopped, on the same device.
+    /// Goes on from a saved run: to the same bits as if it had not stopped, on the same device. `checkpoint` is what
+    /// `folder` holds as `resume.safetensors`.
     ///
     /// # Errors
-    /// [`Error::File`] when the checkpoint is damaged or of another recipe or architecture.
-    pub fn resume(&mut self, folder: &Path) -> Result<()> {
+    /// [`Error::File`] when the checkpoint is of another recipe, architecture or data set, or `best.safetensors` is
+    /// not what it should be; this run is then as it was.
+    pub fn resume(&mut self, folder: &Path, checkpoint: Checkpoint) -> Result<()> {
         let path = folder.join("resume.safetensors");
-        let (recipe, position, state) = checkpoint::load_resume(&path)?;
+        let Checkpoint { recipe, data, position, state } = checkpoint;
         if recipe != self.recipe {
             return Err(Error::file(&path, "it was saved under another recipe; resume without other flags"));
+        }
+        if data != self.data {
+            let why = format!(
+                "the training data in `{}` are not those the run began with (another SHA-256): put those back, or \
+                 start a new run",
+                self.recipe.data
+            );
+            return Err(Error::file(&path, why));
+        }
+        if position.epoch > recipe.epochs || position.step >= self.steps_an_epoch() {
+            let why = format!("it stands at step {} of epoch {}", position.step, position.epoch + 1);
+            return Err(Error::file(&path, format!("{why}, which the run does not have: use another copy")));
         }
         let names = self.state_names();
         for (name, host) in &state {
@@ -586,69 +624,75 @@ impl Trainer {
                 format!("it lacks `{missing}`: damaged, or of another architecture"),
             ));
         }
-        self.restore(&state)?;
-        self.position = position;
-        if self.position.best.is_some() {
+        if position.best.is_some() {
             let best = folder.join("best.safetensors");
             self.best = Some(checkpoint::load_weights(&best, self.architecture.as_ref(), &self.params)?);
         }
+        self.restore(&state)?;
+        self.position = position;
         Ok(())
     }
 
-    /// Finds the launch that first made a value that is not finite, by running the epoch again from its start (the
-    /// same bits) up to the step before the loss went, and that and the next launch by launch. Leaves the weights of
-    /// the epoch's start, saved.
+    /// The error of a loss or a weight that is not finite. Finds the launch that first made it so, and saves the
+    /// weights that this stretch of training began with: the epoch's first, or those that were resumed from.
     fn not_finite(&mut self, batches: &[&[u32]], before: &[(String, Host)], position: &Position) -> Error {
         match self.find_not_finite(batches, before, position) {
-            Ok(launch) => Error::NotFinite {
-                what: format!("the training loss in epoch {}", position.epoch + 1),
-                launch,
-                advice: "The weights from the start of the epoch are kept (last.safetensors). Try a lower learning \
-                         rate, or gradient steps that are smaller"
-                    .into(),
-            },
+            Ok((launch, step)) => {
+                let kept = match (position.steps, position.step) {
+                    (0, _) => "the initial weights".to_string(),
+                    (steps, 0) => format!("the weights from before this epoch ({steps} steps)"),
+                    (steps, _) => format!("the weights that were resumed from ({steps} steps)"),
+                };
+                let file = self.folder.as_deref().unwrap_or(Path::new("")).join("last.safetensors");
+                Error::NotFinite {
+                    what: format!("training in epoch {}, step {}", position.epoch + 1, step + 1),
+                    launch,
+                    advice: format!(
+                        "Kept are {kept}, in {}. Start again with a lower learning rate",
+                        file.display()
+                    ),
+                }
+            }
             Err(error) => error,
         }
     }
 
+    /// Runs again from where this stretch of training began (the same bits) to the first step after which a weight,
+    /// the optimiser's state or the loss is not finite, and that step once more launch by launch. Gives the launch
+    /// and the step within the epoch, counted from 0.
     fn find_not_finite(
         &mut self,
         batches: &[&[u32]],
         before: &[(String, Host)],
         position: &Position,
-    ) -> Result<String> {
+    ) -> Result<(String, u32)> {
         let last = self.position.step;
-        let rewind = |this: &mut Self| {
-            this.position = position.clone();
-            this.restore(before)?;
-            if position.step == 0 { this.reset_metrics() } else { Ok(()) }
-        };
-        let advance = |this: &mut Self| {
-            this.position.step += 1;
-            this.position.steps += 1;
-        };
-        rewind(self)?;
-        while self.position.step < last {
+        self.rewind(before, position)?;
+        self.save()?;
+        while self.position.step + 1 < last {
             self.prepare(batches[self.position.step as usize])?.run()?;
-            if !self.metrics()?.0.is_finite() {
+            if !self.is_finite()? {
                 break;
             }
-            advance(self);
+            self.position.step += 1;
+            self.position.steps += 1;
         }
-        // The weights may have gone one step before the loss showed it.
-        let suspect = self.position.step.saturating_sub(1).max(position.step);
-        rewind(self)?;
-        while self.position.step < suspect {
+        let culprit = self.position.step;
+        self.rewind(before, position)?;
+        while self.position.step < culprit {
             self.prepare(batches[self.position.step as usize])?.run()?;
-            advance(self);
+            self.position.step += 1;
+            self.position.steps += 1;
         }
-        let mut found = None;
-        while found.is_none() && self.position.step < last {
-            found = self.prepare(batches[self.position.step as usize])?.first_not_finite()?;
-            advance(self);
-        }
-        rewind(self)?;
-        self.save()?;
-        Ok(found.unwrap_or_else(|| "none on the second run".into()))
+        let launch = self.prepare(batches[culprit as usize])?.first_not_finite()?;
+        self.rewind(before, position)?;
+        Ok((launch.unwrap_or_else(|| "none on the second run".into()), culprit))
+    }
+
+    /// Goes back to a state of this run.
+    fn rewind(&mut self, state: &[(String, Host)], position: &Position) -> Result<()> {
+        self.position = position.clone();
+        self.restore(state)?;
+        if position.step == 0 { self.reset_metrics() } else { Ok(()) }
     }
 }
