@@ -4,7 +4,7 @@
 //! there: gathering, random start, K steps. The step's plan asks for the image's gradient alone, so it launches
 //! nothing for weights.
 
-use super::{Attack, Ball};
+use super::{Attack, Ball, Norm};
 use crate::error::Result;
 use crate::nn::{Architecture, Mode, Net};
 use crate::plan::{Plan, Schedule, Step};
@@ -134,9 +134,12 @@ impl RecordedAttack {
         let loss = tape.scope("loss", || logits.cross_entropy(labels));
         let gradient = tape.grad(loss, &[current])[0];
         tape.scope("attack", || {
+            // An example that is broken takes a step of length 0. Linf leaves it as it is then; a projection into an
+            // L2 ball may move its last bits, so there the old value is chosen.
+            let right = logits.correct(labels).reshape([batch, 1, 1, 1]);
             let mut step = names.source(&tape, "step", [], DType::F32);
-            if freeze {
-                step = logits.correct(labels).reshape([batch, 1, 1, 1]) * step;
+            if freeze && attack.threat().norm == Norm::Linf {
+                step = right * step;
             }
             let ball = Ball {
                 norm: attack.threat().norm,
@@ -146,7 +149,11 @@ impl RecordedAttack {
                 lower: names.source(&tape, "lower", images, DType::F32),
                 upper: names.source(&tape, "upper", images, DType::F32),
             };
-            tape.assign(&names.of("adversarial"), attack.step(&ball, current, gradient));
+            let mut moved = attack.step(&ball, current, gradient);
+            if freeze && attack.threat().norm == Norm::L2 {
+                moved = right.broadcast_to(images).select(moved, current);
+            }
+            tape.assign(&names.of("adversarial"), moved);
         });
         for (name, value) in net.updates() {
             tape.assign(&name, value);

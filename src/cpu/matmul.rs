@@ -2,6 +2,7 @@
 
 use super::blocks::{Scratch, for_each};
 use super::float::Float;
+use super::product::{self, Extents, Matrix};
 use super::stages::Epilogue;
 
 /// Extents and transpositions of a product: see [`crate::launch::Kernel::MatMul`].
@@ -61,30 +62,11 @@ pub(super) fn matmul<T: Float>(product: Product, a: &[T], b: &[T], out: &mut [T]
         // Rows `top..top + rows` by columns `left..left + columns` of the product, to a block of these rows.
         let compute = |block: &mut [T]| {
             assert!(block.len() == rows * columns);
-            // SAFETY: the block has room for its result; its rows of a and columns of b lie within the lengths
-            // asserted above.
+            // SAFETY: the block's rows of a and columns of b lie within the lengths asserted above.
             unsafe {
-                gemm::gemm(
-                    rows,
-                    columns,
-                    k,
-                    block.as_mut_ptr(),
-                    1,
-                    columns as isize,
-                    false,
-                    a.as_ptr().add(top * a_row),
-                    a_column as isize,
-                    a_row as isize,
-                    b.as_ptr().add(left * b_column),
-                    b_column as isize,
-                    b_row as isize,
-                    T::ZERO,
-                    T::ONE,
-                    false,
-                    false,
-                    false,
-                    gemm::Parallelism::None,
-                );
+                let a = Matrix { start: a.as_ptr().add(top * a_row), row: a_row, column: a_column };
+                let b = Matrix { start: b.as_ptr().add(left * b_column), row: b_row, column: b_column };
+                product::product(Extents { rows, columns, k }, a, b, block);
             }
         };
         // SAFETY: the blocks are disjoint and lie in out, and nobody else holds it.

@@ -12,6 +12,7 @@ mod map;
 mod matmul;
 mod movement;
 mod pool;
+mod product;
 mod random;
 mod reduce;
 mod rows;
