@@ -9,6 +9,7 @@ use adamant::data::Dataset;
 use adamant::nn::architectures::{self, Mlp};
 use adamant::nn::{Architecture, Mode, Net, Params};
 use adamant::philox;
+use adamant::plan::Schedule;
 use adamant::tape::{Draw, Purpose};
 use adamant::train::{Outcome, Recipe, Silent, Trainer, Weights};
 use adamant::{DType, Device, Host, Plan, Program, Shape, Store, Tape};
@@ -53,6 +54,21 @@ fn threat(norm: Norm, epsilon: &str) -> ThreatModel {
 
 fn pgd(norm: Norm, epsilon: &str, steps: usize, step_size: &str, random_start: bool) -> Pgd {
     Pgd { threat: threat(norm, epsilon), steps, step_size: step_size.parse().unwrap(), random_start }
+}
+
+/// An attack compiled as training does it; with `freeze` as evaluation does.
+fn compiled(
+    store: &Store,
+    attack: &dyn Attack,
+    on: Classifier<'_>,
+    names: &Names,
+    batch: usize,
+    freeze: bool,
+) -> RecordedAttack {
+    let load = RecordedAttack::record_load(attack, on, names, batch, Purpose::ATTACK_START);
+    let step = RecordedAttack::record_step(attack, on, names, batch, freeze);
+    let [load, step] = [load, step].map(|tape| Schedule::new(&tape, true).unwrap());
+    RecordedAttack::of(load, step, attack.steps(), store).unwrap()
 }
 
 /// A network with its initial weights (but for one bias), and images labelled with what it says of them: every one is
@@ -108,9 +124,7 @@ impl Subject {
     fn run(&self, attack: &dyn Attack, examples: &[u32], freeze: bool) -> [Vec<f32>; 2] {
         let (names, batch) = (Names::new("attacked", "data"), examples.len());
         let on = self.classifier();
-        let recorded =
-            RecordedAttack::compile(&self.store, attack, on, &names, batch, Purpose::ATTACK_START, freeze)
-                .unwrap();
+        let recorded = compiled(&self.store, attack, on, &names, batch, freeze);
         let threat = attack.threat();
         let radius = threat.projection_radius(threat.epsilon.value(), on.images(1).len());
         for (name, value) in [("radius", radius), ("step", attack.step_size())] {
@@ -366,13 +380,12 @@ fn on_a_linear_model_the_attack_lowers_the_margin_by_epsilon_times_the_dual_norm
         ];
         for (attack, dual) in attacks {
             let names = Names::new(&attack.line(), "data");
-            let recorded =
-                RecordedAttack::compile(&store, attack, on, &names, 8, Purpose::ATTACK_START, false);
+            let recorded = compiled(&store, attack, on, &names, 8, false);
             let radius = attack.threat().projection_radius(epsilon, elements);
             store.write_f64(&names.of("radius"), &[radius]).unwrap();
             store.write_f64(&names.of("step"), &[attack.step_size()]).unwrap();
             store.write_u32(&names.of("example"), &(0..8).collect::<Vec<_>>()).unwrap();
-            Program::new(recorded.unwrap().program()).run().unwrap();
+            Program::new(recorded.program()).run().unwrap();
             let [x, moved] = ["x", "adversarial"].map(|name| store.read_f64(&names.of(name)).unwrap());
             for (i, (x, moved)) in x.chunks(elements).zip(moved.chunks(elements)).enumerate() {
                 let sign = if labels[i] == 1 { 1.0 } else { -1.0 };
