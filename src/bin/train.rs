@@ -114,7 +114,8 @@ struct Flags {
     /// Steps of the PGD attack on the test images
     #[arg(long, default_value_t = 40, value_name = "STEPS")]
     test_steps: usize,
-    /// Step size of the PGD attack on the test images [default: epsilon / 30]
+    /// Step size of the PGD attack on the test images [default: epsilon / 30, or 4/3 epsilon / steps where that is
+    /// more]
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     test_step_size: Option<String>,
     /// Restarts of the PGD attack on the test images
@@ -211,7 +212,11 @@ impl Flags {
         let threat = recipe.threat()?;
         let step_size = match &self.test_step_size {
             Some(text) => rational("test step size", text)?,
-            None => Rational::from((threat.epsilon.value() / 30.0 * 1e6).round() / 1e6),
+            None => {
+                // Few steps have to be long to cross the ball.
+                let steps = (0.75 * self.test_steps as f64).min(30.0);
+                Rational::from((threat.epsilon.value() / steps * 1e6).round() / 1e6)
+            }
         };
         Ok(Pgd { threat, steps: self.test_steps, step_size, random_start: true })
     }
@@ -337,15 +342,18 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
         return profile(&trainer).map(|()| ExitCode::SUCCESS);
     }
 
-    let (folder, mut watcher) = match (&flags.resume, checkpoint) {
+    let (folder, (metrics, records)) = match (&flags.resume, checkpoint) {
         (Some(folder), Some(checkpoint)) => (folder.clone(), reopen(folder, &mut trainer, checkpoint)?),
         _ => {
             let folder = flags.out.clone().unwrap_or_else(|| free_folder(&recipe));
-            let watcher = open(&folder, &mut trainer, &data, &device)?;
-            (folder, watcher)
+            let metrics = open(&folder, &mut trainer, &data, &device)?;
+            (folder, (metrics, Vec::new()))
         }
     };
     say!("results   {}", folder.display());
+    let progress = Progress::resumed(trainer.total_steps(), trainer.position().steps, recipe.epochs);
+    let adversarial = trainer.method().is_adversarial();
+    let mut watcher = Watcher { progress, metrics, records, adversarial };
     let resume = format!("cargo run --release --bin train -- --resume {}", folder.display());
     let interrupt = Interrupt::new(&resume);
     let outcome = trainer.run(&mut watcher, &interrupt.stop);
@@ -394,7 +402,7 @@ fn free_folder(recipe: &Recipe) -> PathBuf {
 
 /// Makes the folder of a new run: configuration, environment, an empty history, and a checkpoint to resume from at any
 /// time. What was made is removed where this fails.
-fn open(folder: &Path, trainer: &mut Trainer, data: &Data, device: &Device) -> Result<Watcher> {
+fn open(folder: &Path, trainer: &mut Trainer, data: &Data, device: &Device) -> Result<Metrics> {
     let existed = folder.exists();
     files::create_run_folder(folder)?;
     let path = |name: &str| folder.join(name);
@@ -408,7 +416,7 @@ fn open(folder: &Path, trainer: &mut Trainer, data: &Data, device: &Device) -> R
         trainer.save()?;
         Ok(metrics)
     })();
-    let metrics = filled.inspect_err(|_| {
+    filled.inspect_err(|_| {
         // Best effort: the error to report is the first one. The folder goes only where it is empty.
         for name in
             ["config.toml", "environment.json", "metrics.jsonl", "last.safetensors", "resume.safetensors"]
@@ -418,22 +426,18 @@ fn open(folder: &Path, trainer: &mut Trainer, data: &Data, device: &Device) -> R
         if !existed {
             let _ = std::fs::remove_dir(folder);
         }
-    })?;
-    Ok(watcher(trainer, metrics, Vec::new()))
+    })
 }
 
-/// Goes on in the folder of a run.
-fn reopen(folder: &Path, trainer: &mut Trainer, checkpoint: Checkpoint) -> Result<Watcher> {
+/// Goes on in the folder of a run; gives its history.
+fn reopen(
+    folder: &Path,
+    trainer: &mut Trainer,
+    checkpoint: Checkpoint,
+) -> Result<(Metrics, Vec<EpochRecord>)> {
     trainer.resume(folder, checkpoint)?;
     trainer.save_into(folder);
-    let (metrics, records) = Metrics::resume(folder.join("metrics.jsonl"), trainer.position().epoch)?;
-    Ok(watcher(trainer, metrics, records))
-}
-
-fn watcher(trainer: &Trainer, metrics: Metrics, records: Vec<EpochRecord>) -> Watcher {
-    let progress =
-        Progress::resumed(trainer.total_steps(), trainer.position().steps, trainer.recipe().epochs);
-    Watcher { progress, metrics, records, adversarial: trainer.method().is_adversarial() }
+    Metrics::resume(folder.join("metrics.jsonl"), trainer.position().epoch)
 }
 
 /// What Ctrl-C does: while training, the first one asks for a stop after the step, and the second ends the program at
@@ -543,7 +547,8 @@ fn dry_run(trainer: &Trainer) -> Result<()> {
     let (tensors, temporaries) = trainer.memory();
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     say!(
-        "memory: {:.1} MiB of tensors (data set, weights, optimiser, batch), {:.1} MiB of temporaries; {:.1} MiB at most",
+        "memory of training: {:.1} MiB of tensors (data set, weights, optimiser, batch), {:.1} MiB of temporaries; \
+         {:.1} MiB at most",
         mib(tensors),
         mib(temporaries),
         mib(tensors + temporaries)

@@ -97,13 +97,21 @@ impl Schedule {
         }
     }
 
-    /// Bytes a launch reads and writes when each buffer is touched once (a slot counts at its full size).
+    /// Bytes a launch reads and writes when each buffer is touched once (a slot counts at its full size; of a table
+    /// that rows are gathered from, those rows).
     pub fn bytes(&self, launch: &Launch) -> u64 {
         let operands = launch.operands();
         let reads = launch.inputs.iter().chain(operands.iter().map(|(place, _)| place));
-        let elements: usize = reads.map(|&place| self.len_of(place, launch)).sum();
-        let written = launch.shape.len() * (1 + usize::from(launch.updates_in_place()));
-        4 * (elements + written) as u64
+        let bytes_of = |&place: &Place| match (&launch.kernel, place) {
+            (Kernel::GatherRows { from, .. }, place) if Some(&place) == launch.inputs.first() => {
+                launch.shape.len() * from.bytes()
+            }
+            (_, Place::Tensor(tensor)) => self.len_of(place, launch) * self.tensors[tensor].dtype.bytes(),
+            (_, Place::Slot(_)) => 4 * self.len_of(place, launch),
+        };
+        let read: usize = reads.map(bytes_of).sum();
+        let written = 4 * launch.shape.len() * (1 + usize::from(launch.updates_in_place()));
+        (read + written) as u64
     }
 }
 

@@ -118,8 +118,8 @@ pub fn load_weights(path: &Path, architecture: &dyn Architecture, params: &Param
         return Err(Error::file(
             path,
             format!(
-                "holds weights {theirs}not of `{model}`: it lacks {} and has {} besides. Use the architecture that they \
-                 were trained with, or the file that belongs here",
+                "holds weights {theirs}not of `{model}`: it lacks {} and has {} besides. Use the architecture that \
+                 they were trained with, or the file that belongs here",
                 list(&missing),
                 list(&foreign)
             ),
