@@ -374,7 +374,11 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
         }
     }
     interrupt.all_is_saved();
-    finish(trainer, &watcher, &folder, &data, &test_attack, flags)?;
+    if let Err(error) = finish(trainer, &watcher, &folder, &data, &test_attack, flags) {
+        eprintln!("error: {error}");
+        eprintln!("the weights are saved; when that is mended, test them again with\n  {resume}");
+        return Ok(ExitCode::FAILURE);
+    }
     say!("{:.1} s in all; results in {}", start.elapsed().as_secs_f64(), folder.display());
     Ok(ExitCode::SUCCESS)
 }
