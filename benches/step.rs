@@ -9,13 +9,14 @@
 mod measure;
 
 use adamant::attack::RecordedAttack;
+use adamant::launch::Launch;
 use adamant::nn::architectures;
 use adamant::plan::Schedule;
 use adamant::train::{Recipe, Trainer};
 use adamant::{DType, Device, Plan, Program, Result, Step, Store, Tape, data};
-use measure::{Filter, Subject, in_turn, seconds};
+use measure::{Filter, Subject, Way, in_turn, seconds};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::rc::Rc;
 
 /// A training run of `model` by `method` (PGD of 10 steps where it is `pgd`) on the MNIST sample, its first step
 /// prepared.
@@ -25,8 +26,9 @@ fn trainer(model: &str, method: &str, batch: usize, device: &Device) -> Result<T
         method: method.into(),
         steps: 10,
         step_size: "0.05".into(),
-        // The full radius at once.
+        // The full radius at once, and the weights alone.
         epsilon_warmup: 0.0,
+        weight_average: 0.0,
         batch,
         ..Recipe::default()
     };
@@ -37,14 +39,21 @@ fn trainer(model: &str, method: &str, batch: usize, device: &Device) -> Result<T
     Ok(trainer)
 }
 
-/// Seconds of a run of `program`, waited for.
-fn once(program: &Program, device: &Device) -> Result<f64> {
-    seconds(|| program.run().and_then(|()| device.wait()))
+/// A run of `program`, waited for.
+fn once<'a>(program: &'a Program<'a>, device: &'a Device) -> Way<'a> {
+    Box::new(|| seconds(|| program.run().and_then(|()| device.wait())))
 }
 
 /// As [`once`], a submission a launch.
-fn launch_by_launch(program: &Program, device: &Device) -> Result<f64> {
-    seconds(|| program.run_launch_by_launch().and_then(|()| device.wait()))
+fn launch_by_launch<'a>(program: &'a Program<'a>, device: &'a Device) -> Way<'a> {
+    Box::new(|| seconds(|| program.run_launch_by_launch().and_then(|()| device.wait())))
+}
+
+/// A run of `plan`, of many in a row in one submission.
+fn in_a_row<'a>(plan: &'a Plan, device: &'a Device) -> Way<'a> {
+    const RUNS: usize = 50;
+    let program = Program::new(vec![Step::Repeat(RUNS, plan)]);
+    Box::new(move || Ok(seconds(|| program.run().and_then(|()| device.wait()))? / RUNS as f64))
 }
 
 /// One PGD step and one training step of the small CNN: one submission against a submission a launch.
@@ -61,14 +70,13 @@ fn replay(subjects: &[Subject]) -> Result<()> {
             ("PGD step", Program::new(vec![Step::Run(&step)])),
             ("PGD-10 training step", trainer.next_step()?),
         ] {
-            let [one, many] =
-                in_turn(21, [&|| once(&program, device), &|| launch_by_launch(&program, device)])?;
+            let times = in_turn(21, &[once(&program, device), launch_by_launch(&program, device)])?;
             println!(
                 "| {name} | {what} | {} | {:.2} ms | {:.2} ms | {:.2} |",
                 program.len(),
-                1e3 * one,
-                1e3 * many,
-                many / one
+                1e3 * times[0],
+                1e3 * times[1],
+                times[1] / times[0]
             );
         }
     }
@@ -85,45 +93,27 @@ fn cost_of_pgd(subjects: &[Subject]) -> Result<()> {
         let standard = trainer("mnist-fast", "standard", 64, device)?;
         let pgd = trainer("mnist-fast", "pgd", 64, device)?;
         let (short, long) = (standard.next_step()?, pgd.next_step()?);
-        let [plain, attacked] = in_turn(61, [&|| once(&short, device), &|| once(&long, device)])?;
+        let times = in_turn(61, &[once(&short, device), once(&long, device)])?;
         let [_, step, update] = pgd.schedules(64)?;
         println!(
             "| {name} | {:.2} ms | {:.2} ms | {:.2} | {:.2} |",
-            1e3 * plain,
-            1e3 * attacked,
-            attacked / plain,
+            1e3 * times[0],
+            1e3 * times[1],
+            times[1] / times[0],
             (10 * step.flops() + update.flops()) as f64 / update.flops() as f64
         );
     }
     Ok(())
 }
 
-/// Seconds of a run of the plan, of many in one submission.
-fn in_a_row(plan: &Plan, device: &Device) -> Result<f64> {
-    measure::median(Duration::from_millis(100), |runs| {
-        Program::new(vec![Step::Repeat(runs, plan)]).run()?;
-        device.wait()
-    })
-}
-
-/// Seconds the kernels of a schedule take by themselves: each launch many times in a row, less what an empty one
-/// takes that way.
-fn own_time(schedule: &Schedule, store: &Store) -> Result<f64> {
-    let device = store.device();
-    let tape = Tape::new();
-    tape.assign("nothing", tape.source("one number", [], DType::F32));
-    let empty = in_a_row(&Plan::compile(&tape, store)?, device)?;
-    let mut total = 0.0;
-    for (launch, scope) in schedule.launches.iter().zip(&schedule.scopes) {
-        let alone = Schedule {
-            launches: vec![launch.clone()],
-            scopes: vec![scope.clone()],
-            tensors: schedule.tensors.clone(),
-            slots: schedule.slots.clone(),
-        };
-        total += (in_a_row(&Plan::of(alone, store)?, device)? - empty).max(0.0);
-    }
-    Ok(total)
+/// A plan of each launch of a schedule alone.
+fn each_alone(schedule: &Schedule, store: &Store) -> Result<Vec<Plan>> {
+    let alone = |(launch, scope): (&Launch, &Rc<str>)| {
+        let (launches, scopes) = (vec![launch.clone()], vec![scope.clone()]);
+        let (tensors, slots) = (schedule.tensors.clone(), schedule.slots.clone());
+        Plan::of(Schedule { launches, scopes, tensors, slots }, store)
+    };
+    schedule.launches.iter().zip(&schedule.scopes).map(alone).collect()
 }
 
 /// What a launch costs beyond its kernel: an MLP, batch 1, attacked by PGD-10.
@@ -131,9 +121,9 @@ fn cost_a_launch(subjects: &[Subject]) -> Result<()> {
     println!("\n## cost a launch beyond the kernel's own time (mlp, batch 1, PGD-10)\n");
     println!(
         "The attack (loading, start, ten steps) as one submission and as one submission a launch, each waited for at\n\
-         its end. A kernel's own time is what the launch takes many times in a row in one submission, less what a\n\
-         launch that moves one number takes so. (Timestamps will not do: software Vulkan drains its queue for each.)\n\
-         Beyond = (time - kernels) / launches.\n"
+         its end. A kernel's own time is what the launch takes 50 times in a row in one submission, less what a\n\
+         launch that moves one number takes so, all measured in turn. (Timestamps will not do: software Vulkan\n\
+         drains its queue for each.) Beyond = (time - kernels) / launches.\n"
     );
     println!(
         "| device | launches | kernels | one submission | one a launch | beyond, one submission | beyond, one a launch | ratio |"
@@ -142,20 +132,31 @@ fn cost_a_launch(subjects: &[Subject]) -> Result<()> {
     for Subject { device, name, .. } in subjects.iter().filter(|subject| subject.adapter.is_some()) {
         let trainer = trainer("mlp", "pgd", 1, device)?;
         let [load, step, _] = trainer.schedules(1)?;
-        let kernels = own_time(&load, trainer.store())? + 10.0 * own_time(&step, trainer.store())?;
+        let tape = Tape::new();
+        tape.assign("moved", tape.source("one number", [], DType::F32));
+        let nothing = Plan::compile(&tape, trainer.store())?;
+        let (loading, stepping) = (each_alone(&load, trainer.store())?, each_alone(&step, trainer.store())?);
         let attack = RecordedAttack::of(load, step, 10, trainer.store())?;
         let program = Program::new(attack.program());
-        let [one, many] = in_turn(201, [&|| once(&program, device), &|| launch_by_launch(&program, device)])?;
-        let [beyond_one, beyond_many] = [one, many].map(|time| (time - kernels) / program.len() as f64);
+
+        let mut ways = vec![once(&program, device), launch_by_launch(&program, device)];
+        ways.extend(
+            [&nothing].into_iter().chain(&loading).chain(&stepping).map(|plan| in_a_row(plan, device)),
+        );
+        let times = in_turn(51, &ways)?;
+        let (one, many, empty) = (times[0], times[1], times[2]);
+        let own = |times: &[f64]| times.iter().map(|time| (time - empty).max(0.0)).sum::<f64>();
+        let kernels = own(&times[3..3 + loading.len()]) + 10.0 * own(&times[3 + loading.len()..]);
+        let beyond = |time: f64| (time - kernels) / program.len() as f64;
         println!(
             "| {name} | {} | {:.3} ms | {:.3} ms | {:.3} ms | {:.1} us | {:.1} us | {:.1} |",
             program.len(),
             1e3 * kernels,
             1e3 * one,
             1e3 * many,
-            1e6 * beyond_one,
-            1e6 * beyond_many,
-            beyond_many / beyond_one
+            1e6 * beyond(one),
+            1e6 * beyond(many),
+            beyond(many) / beyond(one)
         );
     }
     Ok(())

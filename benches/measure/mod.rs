@@ -37,10 +37,12 @@ pub fn seconds(run: impl FnOnce() -> Result<()>) -> Result<f64> {
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// Median of what each of some ways says it took, in seconds, each asked once to warm up and then in turn `rounds`
-/// times.
-pub fn in_turn<const N: usize>(rounds: usize, ways: [&dyn Fn() -> Result<f64>; N]) -> Result<[f64; N]> {
-    let mut samples = [(); N].map(|()| Vec::new());
+/// A way of doing something; it says how many seconds it took.
+pub type Way<'a> = Box<dyn Fn() -> Result<f64> + 'a>;
+
+/// The median of each way, each asked once to warm up and then in turn `rounds` times.
+pub fn in_turn(rounds: usize, ways: &[Way]) -> Result<Vec<f64>> {
+    let mut samples = vec![Vec::new(); ways.len()];
     for round in 0..=rounds {
         for (way, samples) in ways.iter().zip(&mut samples) {
             let seconds = way()?;
@@ -49,7 +51,7 @@ pub fn in_turn<const N: usize>(rounds: usize, ways: [&dyn Fn() -> Result<f64>; N
             }
         }
     }
-    Ok(samples.map(middle))
+    Ok(samples.into_iter().map(middle).collect())
 }
 
 /// The filter of the command line: words, one of which must be part of a row's name; without words every row is.
