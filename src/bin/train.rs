@@ -26,7 +26,7 @@ macro_rules! say {
 /// Adversarially trains a network, and measures what it withstands.
 ///
 /// With no arguments: PGD adversarial training (Linf, epsilon 0.3) of a small CNN on an embedded sample of MNIST, in
-/// about a minute, on the GPU if there is one, else on the CPU. Results go into a new folder under runs/.
+/// half a minute on two cores, on the GPU if there is one, else on the CPU. Results go into a new folder under runs/.
 #[derive(Parser)]
 #[command(version, about, max_term_width = 110, allow_negative_numbers = true)]
 struct Flags {
