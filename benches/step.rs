@@ -123,7 +123,9 @@ fn cost_a_launch(subjects: &[Subject]) -> Result<()> {
         "The attack (loading, start, ten steps) as one submission and as one submission a launch, each waited for at\n\
          its end. A kernel's own time is what the launch takes 50 times in a row in one submission, less what a\n\
          launch that moves one number takes so, all measured in turn. (Timestamps will not do: software Vulkan\n\
-         drains its queue for each.) Beyond = (time - kernels) / launches.\n"
+         drains its queue for each.) Beyond = (time - kernels) / launches. Software Vulkan wakes its worker threads\n\
+         for every dispatch, some 45 us on an idle virtual machine, however it is submitted: LP_NUM_THREADS=0 in the\n\
+         environment lets it work without them, and shows what a launch costs beside that.\n"
     );
     println!(
         "| device | launches | kernels | one submission | one a launch | beyond, one submission | beyond, one a launch | ratio |"
