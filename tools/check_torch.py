@@ -38,7 +38,8 @@ def read_idx(folder, name):
 def build(tensors, name):
     """The model called `name`, or without a name the one whose parameters have these names."""
     if name is None:
-        matching = [m for m, make in MODELS.items() if set(state(make())) == set(tensors)]
+        names = {name for name in tensors if not name.endswith("num_batches_tracked")}
+        matching = [m for m, make in MODELS.items() if set(state(make())) == names]
         if not matching:
             sys.exit(f"no known architecture has these parameters: {', '.join(tensors)}")
         name = matching[0]
