@@ -383,6 +383,8 @@ impl Trainer {
             let batches: Vec<&[u32]> = order.chunks(self.recipe.batch).collect();
             let first = self.position.step as usize;
             let mut images = 0;
+            // Read with the epoch's last step; a run only enters an epoch that has steps left.
+            let mut totals = (0.0, 0.0);
             for examples in batches.iter().skip(first) {
                 self.prepare(examples)?.run()?;
                 self.position.step += 1;
@@ -399,7 +401,8 @@ impl Trainer {
                 };
                 if read {
                     let seen = self.train.len().min(self.position.step as usize * self.recipe.batch) as f64;
-                    let (loss, correct) = self.metrics()?;
+                    totals = self.metrics()?;
+                    let (loss, correct) = totals;
                     // What is about to be judged or saved is looked at as a whole.
                     let sound = if last || stopping { self.is_finite()? } else { loss.is_finite() };
                     if !sound {
@@ -416,7 +419,7 @@ impl Trainer {
                 }
             }
             let trained = start.elapsed().as_secs_f64();
-            let record = self.end_epoch(start, images as f64 / trained.max(1e-9))?;
+            let record = self.end_epoch(start, images as f64 / trained.max(1e-9), totals)?;
             // The record comes first: resuming drops the records of epochs after the checkpoint's, but could not
             // make one that was lost between the two.
             observer.epoch(&record)?;
@@ -428,8 +431,12 @@ impl Trainer {
         Ok(Outcome::Finished)
     }
 
-    fn end_epoch(&mut self, start: Instant, examples_per_second: f64) -> Result<EpochRecord> {
-        let (loss, correct) = self.metrics()?;
+    fn end_epoch(
+        &mut self,
+        start: Instant,
+        examples_per_second: f64,
+        (loss, correct): (f64, f64),
+    ) -> Result<EpochRecord> {
         let (learning_rate, epsilon, _) = self.rates(self.position.steps.saturating_sub(1))?;
         let (mut clean, mut robust) = (None, None);
         if !self.validation.is_empty() {
