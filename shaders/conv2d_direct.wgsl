@@ -15,9 +15,12 @@
 
 const WORKGROUP = 64u;
 
-@group(0) @binding(1) var<storage, read> a: array<f32>;
-@group(0) @binding(2) var<storage, read> b: array<f32>;
-@group(0) @binding(7) var<storage, read_write> out: array<f32>;
+alias In1 = f32;
+alias In2 = f32;
+@group(0) @binding(1) var<storage, read> a: array<In1>;
+@group(0) @binding(2) var<storage, read> b: array<In2>;
+alias Out = f32;
+@group(0) @binding(7) var<storage, read_write> out: array<Out>;
 
 // #include common/finish.wgsl
 // #include common/index.wgsl
@@ -47,12 +50,12 @@ fn forward(
                 let at = (((line / params.p) * params.h + y) * params.w + x) * params.c + first;
                 let tap = (r * params.s + s) * params.cg;
                 for (var c = 0u; c < params.cg; c++) {
-                    sum = fma(a[at + c], b[(tap + c) * params.k + k], sum);
+                    sum = fma(f32(a[at + c]), f32(b[(tap + c) * params.k + k]), sum);
                 }
             }
         }
     }
-    out[i] = finish(sum, i);
+    out[i] = Out(finish(sum, i));
 }
 
 // Where an input row or column meets tap t of an output: that output, or one behind the last.
@@ -94,12 +97,12 @@ fn input_grad(
                 let at = (((line / params.h) * params.p + p) * params.q + q) * params.k + first;
                 let weight = ((r * params.s + s) * params.cg + c % params.cg) * params.k + first;
                 for (var k = 0u; k < params.kg; k++) {
-                    sum = fma(a[at + k], b[weight + k], sum);
+                    sum = fma(f32(a[at + k]), f32(b[weight + k]), sum);
                 }
             }
         }
     }
-    out[i] = finish(sum, i);
+    out[i] = Out(finish(sum, i));
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -124,11 +127,11 @@ fn weight_grad(
         let x = (pixel % params.q) * params.stride_w + (tap % params.s) * params.dilation_w - params.padding_w;
         if y < params.h && x < params.w {
             let at = (((line / params.p) * params.h + y) * params.w + x) * params.c + c;
-            sum = fma(a[at], b[pixel * params.k + k], sum);
+            sum = fma(f32(a[at]), f32(b[pixel * params.k + k]), sum);
         }
     }
     let result = group.z * params.partial + i;
-    out[result] = finish(sum, result);
+    out[result] = Out(finish(sum, result));
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -152,9 +155,9 @@ fn fold(
             let q = (pixel % params.w + params.padding_w - s * params.dilation_w) / params.stride_w;
             if p < params.p && q < params.q {
                 let at = ((line / params.h) * params.p + p) * params.q + q;
-                sum += a[((at * params.r + r) * params.s + s) * params.c + i % params.c];
+                sum += f32(a[((at * params.r + r) * params.s + s) * params.c + i % params.c]);
             }
         }
     }
-    out[i] = finish(sum, i);
+    out[i] = Out(finish(sum, i));
 }

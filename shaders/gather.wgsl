@@ -18,10 +18,12 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Element>;
+alias In1 = Element;
+@group(0) @binding(1) var<storage, read> x: array<In1>;
 @group(0) @binding(1) var<storage, read> words: array<u32>;
 @group(0) @binding(2) var<storage, read> index: array<u32>;
-@group(0) @binding(7) var<storage, read_write> out: array<Element>;
+alias Out = Element;
+@group(0) @binding(7) var<storage, read_write> out: array<Out>;
 
 // #include common/index.wgsl
 // #include common/finish.wgsl
@@ -54,7 +56,7 @@ fn forward(
     for (var j = 0u; j < PER; j++) {
         let i = first + j * WORKGROUP;
         if i < params.len {
-            out[i] = finish(x[source(i)], i);
+            out[i] = Out(finish(Element(x[source(i)]), i));
         }
     }
 }
@@ -71,7 +73,7 @@ fn bytes(
         if i < params.len {
             let at = source(i);
             // The conversion does nothing: bytes become floats. It lets the file stand where Element is u32.
-            out[i] = finish(Element(share((words[at / 4u] >> (at % 4u * 8u)) & 0xffu)), i);
+            out[i] = Out(finish(Element(share((words[at / 4u] >> (at % 4u * 8u)) & 0xffu)), i));
         }
     }
 }

@@ -21,8 +21,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Element>;
-@group(0) @binding(7) var<storage, read_write> out: array<Element>;
+alias In1 = Element;
+@group(0) @binding(1) var<storage, read> x: array<In1>;
+alias Out = Element;
+@group(0) @binding(7) var<storage, read_write> out: array<Out>;
 
 // #include common/index.wgsl
 // #include common/finish.wgsl
@@ -38,9 +40,9 @@ fn forward(
         let i = first + j * WORKGROUP;
         if i < params.len {
             if PLAIN == 1u {
-                out[i] = finish(x[i], i);
+                out[i] = Out(finish(Element(x[i]), i));
             } else {
-                out[i] = finish(x[(i / params.div) % params.modulo], i);
+                out[i] = Out(finish(Element(x[(i / params.div) % params.modulo]), i));
             }
         }
     }
@@ -56,7 +58,7 @@ fn fill(
     for (var j = 0u; j < PER; j++) {
         let i = first + j * WORKGROUP;
         if i < params.len {
-            out[i] = finish(bitcast<Element>(params.value), i);
+            out[i] = Out(finish(bitcast<Element>(params.value), i));
         }
     }
 }
@@ -71,7 +73,7 @@ fn update(
     for (var j = 0u; j < PER; j++) {
         let i = first + j * WORKGROUP;
         if i < params.len {
-            out[i] = finish(out[i], i);
+            out[i] = Out(finish(Element(out[i]), i));
         }
     }
 }

@@ -10,7 +10,8 @@ const A_ROWS = 0u;
 // 1 where b is stored [k, n].
 const B_COLUMNS = 1u;
 
-@group(0) @binding(7) var<storage, read_write> out: array<f32>;
+alias Out = f32;
+@group(0) @binding(7) var<storage, read_write> out: array<Out>;
 
 // #include common/finish.wgsl
 // #include common/index.wgsl

@@ -12,7 +12,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> partial: array<f32>;
-@group(0) @binding(7) var<storage, read_write> out: array<f32>;
+alias Out = f32;
+@group(0) @binding(7) var<storage, read_write> out: array<Out>;
 
 // #include common/finish.wgsl
 // #include common/index.wgsl
@@ -31,5 +32,5 @@ fn total(
     for (var s = 0u; s < params.shares; s++) {
         sum += partial[s * params.len + i];
     }
-    out[i] = finish(sum, i);
+    out[i] = Out(finish(sum, i));
 }

@@ -33,8 +33,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Element>;
-@group(0) @binding(7) var<storage, read_write> out: array<Element>;
+alias In1 = Element;
+@group(0) @binding(1) var<storage, read> x: array<In1>;
+alias Out = Element;
+@group(0) @binding(7) var<storage, read_write> out: array<Out>;
 
 // #include common/index.wgsl
 // #include common/finish.wgsl
@@ -79,9 +81,9 @@ fn copy(
             }
             var v = Element();
             if walk.inside {
-                v = x[walk.at];
+                v = Element(x[walk.at]);
             }
-            out[i] = finish(v, i);
+            out[i] = Out(finish(v, i));
         }
     }
 }
@@ -96,7 +98,7 @@ fn concat(
     for (var j = 0u; j < PER; j++) {
         let i = first + j * WORKGROUP;
         if i < params.len {
-            out[(i / params.columns) * params.total + params.before + i % params.columns] = x[i];
+            out[(i / params.columns) * params.total + params.before + i % params.columns] = Out(x[i]);
         }
     }
 }

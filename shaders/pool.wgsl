@@ -33,9 +33,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+alias In1 = f32;
+@group(0) @binding(1) var<storage, read> x: array<In1>;
 @group(0) @binding(2) var<storage, read> positions: array<u32>;
-@group(0) @binding(7) var<storage, read_write> out: array<f32>;
+alias Out = f32;
+@group(0) @binding(7) var<storage, read_write> out: array<Out>;
 @group(0) @binding(7) var<storage, read_write> index: array<u32>;
 
 // #include common/index.wgsl
@@ -113,10 +115,10 @@ fn max_index(
             let rows = row_taps(o.y);
             let columns = column_taps(o.z);
             var position = rows.x * params.kernel_w + columns.x;
-            var best = x[x_at(o.x, o.y, o.z, rows.x, columns.x, o.w)];
+            var best = f32(x[x_at(o.x, o.y, o.z, rows.x, columns.x, o.w)]);
             for (var r = rows.x; r < rows.y; r++) {
                 for (var s = columns.x; s < columns.y; s++) {
-                    let v = x[x_at(o.x, o.y, o.z, r, s, o.w)];
+                    let v = f32(x[x_at(o.x, o.y, o.z, r, s, o.w)]);
                     // A NaN never wins against a number.
                     if v > best || (is_nan(best) && !is_nan(v)) {
                         best = v;
@@ -141,7 +143,7 @@ fn gather(
         if i < params.len {
             let o = pooled(i);
             let tap = unpack(o.y, o.z, positions[i]);
-            out[i] = finish(x[x_at(o.x, o.y, o.z, tap.x, tap.y, o.w)], i);
+            out[i] = Out(finish(f32(x[x_at(o.x, o.y, o.z, tap.x, tap.y, o.w)]), i));
         }
     }
 }
@@ -167,11 +169,11 @@ fn scatter(
                     let y = p * params.stride_h + tap.x - params.padding_h;
                     let z = q * params.stride_w + tap.y - params.padding_w;
                     if y == o.y && z == o.z {
-                        sum += x[window];
+                        sum += f32(x[window]);
                     }
                 }
             }
-            out[i] = finish(sum, i);
+            out[i] = Out(finish(sum, i));
         }
     }
 }
@@ -192,10 +194,10 @@ fn average(
             var sum = 0f;
             for (var r = rows.x; r < rows.y; r++) {
                 for (var s = columns.x; s < columns.y; s++) {
-                    sum += x[x_at(o.x, o.y, o.z, r, s, o.w)];
+                    sum += f32(x[x_at(o.x, o.y, o.z, r, s, o.w)]);
                 }
             }
-            out[i] = finish(sum * params.scale, i);
+            out[i] = Out(finish(sum * params.scale, i));
         }
     }
 }
@@ -216,10 +218,10 @@ fn average_grad(
             var sum = 0f;
             for (var p = ps.x; p < ps.y; p++) {
                 for (var q = qs.x; q < qs.y; q++) {
-                    sum += x[((o.x * params.p + p) * params.q + q) * params.c + o.w];
+                    sum += f32(x[((o.x * params.p + p) * params.q + q) * params.c + o.w]);
                 }
             }
-            out[i] = finish(sum * params.scale, i);
+            out[i] = Out(finish(sum * params.scale, i));
         }
     }
 }

@@ -22,7 +22,8 @@ struct Params {
 @group(0) @binding(1) var<storage, read> key: array<u32>;
 @group(0) @binding(2) var<storage, read> counter: array<u32>;
 @group(0) @binding(3) var<storage, read> example: array<u32>;
-@group(0) @binding(7) var<storage, read_write> out: array<f32>;
+alias Out = f32;
+@group(0) @binding(7) var<storage, read_write> out: array<Out>;
 
 // #include common/index.wgsl
 // #include common/philox.wgsl
@@ -41,7 +42,7 @@ fn store(v: vec4<f32>, r: u32, group: u32) {
         let e = 4u * group + j;
         if e < params.row {
             let i = r * params.row + e;
-            out[i] = finish(v[j], i);
+            out[i] = Out(finish(v[j], i));
         }
     }
 }

@@ -23,8 +23,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
-@group(0) @binding(7) var<storage, read_write> out: array<f32>;
+alias In1 = f32;
+@group(0) @binding(1) var<storage, read> x: array<In1>;
+alias Out = f32;
+@group(0) @binding(7) var<storage, read_write> out: array<Out>;
 
 var<workgroup> sh_part: array<f32, TREE>;
 
@@ -61,24 +63,24 @@ fn serial(
     let last = min(first + params.piece, params.extent);
     let base = row * params.extent * params.inner + column;
     var e = first + 1u;
-    var a = before(x[base + first * params.inner]);
+    var a = before(f32(x[base + first * params.inner]));
     if last - first >= 8u {
-        var b = before(x[base + e * params.inner]);
-        var c = before(x[base + (e + 1u) * params.inner]);
-        var d = before(x[base + (e + 2u) * params.inner]);
+        var b = before(f32(x[base + e * params.inner]));
+        var c = before(f32(x[base + (e + 1u) * params.inner]));
+        var d = before(f32(x[base + (e + 2u) * params.inner]));
         e += 3u;
         for (; e + 4u <= last; e += 4u) {
-            a = combine(a, before(x[base + e * params.inner]));
-            b = combine(b, before(x[base + (e + 1u) * params.inner]));
-            c = combine(c, before(x[base + (e + 2u) * params.inner]));
-            d = combine(d, before(x[base + (e + 3u) * params.inner]));
+            a = combine(a, before(f32(x[base + e * params.inner])));
+            b = combine(b, before(f32(x[base + (e + 1u) * params.inner])));
+            c = combine(c, before(f32(x[base + (e + 2u) * params.inner])));
+            d = combine(d, before(f32(x[base + (e + 3u) * params.inner])));
         }
         a = combine(combine(a, b), combine(c, d));
     }
     for (; e < last; e++) {
-        a = combine(a, before(x[base + e * params.inner]));
+        a = combine(a, before(f32(x[base + e * params.inner])));
     }
-    out[i] = finish(a, i);
+    out[i] = Out(finish(a, i));
 }
 
 @compute @workgroup_size(TREE)
@@ -97,9 +99,9 @@ fn tree(
     let base = row * params.extent * params.inner + column;
     var v = neutral();
     if inside && first + lane < last {
-        v = before(x[base + (first + lane) * params.inner]);
+        v = before(f32(x[base + (first + lane) * params.inner]));
         for (var e = first + lane + TREE; e < last; e += TREE) {
-            v = combine(v, before(x[base + e * params.inner]));
+            v = combine(v, before(f32(x[base + e * params.inner])));
         }
     }
     sh_part[lane] = v;
@@ -111,6 +113,6 @@ fn tree(
         workgroupBarrier();
     }
     if lane == 0u && inside {
-        out[i] = finish(sh_part[0], i);
+        out[i] = Out(finish(sh_part[0], i));
     }
 }

@@ -26,11 +26,13 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+alias In1 = f32;
+@group(0) @binding(1) var<storage, read> x: array<In1>;
 @group(0) @binding(2) var<storage, read> labels: array<u32>;
 // The labels where they are the only input.
 @group(0) @binding(1) var<storage, read> only_labels: array<u32>;
-@group(0) @binding(7) var<storage, read_write> out: array<f32>;
+alias Out = f32;
+@group(0) @binding(7) var<storage, read_write> out: array<Out>;
 @group(0) @binding(7) var<storage, read_write> index: array<u32>;
 
 var<workgroup> sh_value: array<f32, WORKGROUP>;
@@ -94,9 +96,9 @@ fn place(group: vec3<u32>, groups: vec3<u32>, lane: u32) -> Lane {
 // m of a lane's row.
 fn row_max(at: Lane, lane: u32) -> f32 {
     // A lane without columns of its own repeats the first.
-    var m = x[at.base + select(0u, at.first, at.first < params.columns)];
+    var m = f32(x[at.base + select(0u, at.first, at.first < params.columns)]);
     for (var c = at.first + WIDTH; c < params.columns; c += WIDTH) {
-        m = max(m, x[at.base + c]);
+        m = max(m, f32(x[at.base + c]));
     }
     return widest(m, lane);
 }
@@ -105,7 +107,7 @@ fn row_max(at: Lane, lane: u32) -> f32 {
 fn row_sum(at: Lane, m: f32, lane: u32) -> f32 {
     var s = 0f;
     for (var c = at.first; c < params.columns; c += WIDTH) {
-        s += exp(x[at.base + c] - m);
+        s += exp(f32(x[at.base + c]) - m);
     }
     return total(s, lane);
 }
@@ -124,9 +126,9 @@ fn softmax(
         for (var c = at.first; c < params.columns; c += WIDTH) {
             let i = at.base + c;
             if LOG == 1u {
-                out[i] = finish(x[i] - m - log_s, i);
+                out[i] = Out(finish(f32(x[i]) - m - log_s, i));
             } else {
-                out[i] = finish(exp(x[i] - m) / s, i);
+                out[i] = Out(finish(exp(f32(x[i]) - m) / s, i));
             }
         }
     }
@@ -143,7 +145,7 @@ fn forward(
     let s = row_sum(at, m, lane);
     if at.inside && at.first == 0u {
         let label = min(labels[at.row], params.columns - 1u);
-        out[at.row] = finish(log(s) - (x[at.base + label] - m), at.row);
+        out[at.row] = Out(finish(log(s) - (f32(x[at.base + label]) - m), at.row));
     }
 }
 
@@ -160,7 +162,7 @@ fn input_grad(
         let label = min(labels[at.row], params.columns - 1u);
         for (var c = at.first; c < params.columns; c += WIDTH) {
             let i = at.base + c;
-            out[i] = finish(exp(x[i] - m) / s - select(0f, 1f, c == label), i);
+            out[i] = Out(finish(exp(f32(x[i]) - m) / s - select(0f, 1f, c == label), i));
         }
     }
 }
@@ -178,7 +180,7 @@ fn first_largest(at: Lane, lane: u32) -> u32 {
     var best = 0f;
     var best_c = NONE;
     for (var c = at.first; c < params.columns; c += WIDTH) {
-        let v = x[at.base + c];
+        let v = f32(x[at.base + c]);
         if beats(v, c, best, best_c) {
             best = v;
             best_c = c;
@@ -212,7 +214,7 @@ fn correct(
     let at = place(group, groups, lane);
     let best = first_largest(at, lane);
     if at.inside && at.first == 0u {
-        out[at.row] = finish(select(0f, 1f, best == labels[at.row]), at.row);
+        out[at.row] = Out(finish(select(0f, 1f, best == labels[at.row]), at.row));
     }
 }
 
@@ -240,7 +242,7 @@ fn one_hot(
         let i = first + j * WORKGROUP;
         if i < params.rows * params.columns {
             let hot = only_labels[i / params.columns] == i % params.columns;
-            out[i] = finish(select(0f, 1f, hot), i);
+            out[i] = Out(finish(select(0f, 1f, hot), i));
         }
     }
 }

@@ -1,8 +1,9 @@
 // Loads of the left operand, element by element: for extents that are no multiple of four.
-@group(0) @binding(1) var<storage, read> a: array<f32>;
+alias In1 = f32;
+@group(0) @binding(1) var<storage, read> a: array<In1>;
 
 fn load_a_one(i: u32) -> f32 {
-    return select(0f, a[select(i, 0u, i == NONE)], i != NONE);
+    return select(0f, f32(a[select(i, 0u, i == NONE)]), i != NONE);
 }
 
 // Elements (m, k) to (m, k + 3), or (m, k) to (m + 3, k) where the rows are contiguous; 0 outside.

@@ -1,8 +1,9 @@
 // Loads of the right operand, element by element: for extents that are no multiple of four.
-@group(0) @binding(2) var<storage, read> b: array<f32>;
+alias In2 = f32;
+@group(0) @binding(2) var<storage, read> b: array<In2>;
 
 fn load_b_one(i: u32) -> f32 {
-    return select(0f, b[select(i, 0u, i == NONE)], i != NONE);
+    return select(0f, f32(b[select(i, 0u, i == NONE)]), i != NONE);
 }
 
 // Elements (k, n) to (k, n + 3), or (k, n) to (k + 3, n) where the columns' depth is contiguous; 0 outside.

@@ -46,16 +46,16 @@ fn store(first: u32, v: vec4<f32>, n: u32) {
     let whole = column_count() % (4u * TN * SG) == 0u;
     let i = first + n;
     if whole || n < column_count() {
-        out[i] = finish(v.x, i);
+        out[i] = Out(finish(v.x, i));
     }
     if whole || n + 1u < column_count() {
-        out[i + 1u] = finish(v.y, i + 1u);
+        out[i + 1u] = Out(finish(v.y, i + 1u));
     }
     if whole || n + 2u < column_count() {
-        out[i + 2u] = finish(v.z, i + 2u);
+        out[i + 2u] = Out(finish(v.z, i + 2u));
     }
     if whole || n + 3u < column_count() {
-        out[i + 3u] = finish(v.w, i + 3u);
+        out[i + 3u] = Out(finish(v.w, i + 3u));
     }
 }
 

@@ -12,9 +12,13 @@
 //! * `const NAME = 1u;` on a line of its own can be given another value by the host ([`Call::constants`]): register
 //!   tiles, workgroup sizes, switches between forms.
 //! * An included file can have others that take its place ([`Call::includes`]): another type of a binding.
-//! * A result of floats is stored as `out[i] = finish(v, i)`. `common/finish.wgsl` holds the `finish` that does
+//! * A result of floats is stored as `out[i] = Out(finish(v, i))`. `common/finish.wgsl` holds the `finish` that does
 //!   nothing; for a launch with stages its place is taken by text made from the chain (stages.rs). The same for
 //!   `before` of reductions. `Element` is the type of what is moved: f32, or u32 for launches of that type.
+//! * How floats lie in memory is said by a line `alias In1 = f32;` for each binding of floats (`In1`, `In2` for the
+//!   inputs at 1 and 2, `Out` at 7, `Operand0` to `Operand3` at 8 to 11), and a load converts: `f32(a[i])`,
+//!   `vec4<f32>(a[i])`. So a text with `enable f16;` before it and some of these lines saying f16 is valid too, and
+//!   computes in f32 all the same.
 //! * More than 65535 workgroups spill from x into y: `flat(...)` of `common/index.wgsl` numbers them, and each kernel
 //!   guards against numbers behind its last element.
 //! * A buffer is bound as `read` or as `read_write` in a dispatch, never both: no input is the output, and a stage

@@ -25,7 +25,8 @@ pub(super) fn finish(chain: &[Stage], launch: &Launch) -> String {
     let mut text = String::from("alias Element = f32;\n");
     for k in 0..operands.len() {
         let binding = FIRST_OPERAND + k as u32;
-        text += &format!("@group(0) @binding({binding}) var<storage, read> operand{k}: array<f32>;\n");
+        text += &format!("alias Operand{k} = f32;\n");
+        text += &format!("@group(0) @binding({binding}) var<storage, read> operand{k}: array<Operand{k}>;\n");
     }
     text += "fn finish(first: f32, i: u32) -> f32 {\n    var v = first;\n";
     for stage in chain {
@@ -33,10 +34,10 @@ pub(super) fn finish(chain: &[Stage], launch: &Launch) -> String {
             Stage::Unary(op) => unary(op, "v"),
             Stage::Binary { op, swapped, operand } => {
                 let other = match operand {
-                    Operand::Previous => "out[i]".to_string(),
+                    Operand::Previous => "f32(out[i])".to_string(),
                     Operand::Buffer { place, stretch } => {
                         let k = operands.iter().position(|found| *found == (*place, *stretch)).unwrap_or(0);
-                        format!("operand{k}[{}]", index(stretch, launch.shape.len()))
+                        format!("f32(operand{k}[{}])", index(stretch, launch.shape.len()))
                     }
                 };
                 if *swapped { binary(op, &other, "v") } else { binary(op, "v", &other) }

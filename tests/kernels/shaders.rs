@@ -17,6 +17,9 @@ fn parse(text: &str, path: &str) -> (naga::Module, naga::valid::ModuleInfo) {
     if text.contains("subgroup") {
         capabilities |= naga::valid::Capabilities::SUBGROUP;
     }
+    if text.contains("enable f16;") {
+        capabilities |= naga::valid::Capabilities::SHADER_FLOAT16;
+    }
     let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())
@@ -81,6 +84,27 @@ fn every_file_validates_within_the_default_limits() {
             assert!(invocations <= MAX_INVOCATIONS, "{name}: {invocations} invocations");
             assert!(shared <= MAX_WORKGROUP_BYTES, "{name}: {shared} bytes of workgroup memory");
         }
+    }
+}
+
+#[test]
+fn floats_may_lie_in_memory_as_f16() {
+    for shader in shaders() {
+        let text = shader.plain().unwrap();
+        // Bindings of floats are declared by these aliases and no other way, but for sums that are never stored as f16.
+        for line in
+            text.lines().filter(|line| line.starts_with("@group(0) @binding(") && line.contains("storage"))
+        {
+            let named = ["In1>", "In2>", "Out>", "u32>"].iter().any(|name| line.contains(name));
+            assert!(named || line.contains(" partial: "), "{}: {line}", shader.path);
+        }
+        let halved = |line: &str| match line.split_once(" = ") {
+            Some((start @ ("alias In1" | "alias In2" | "alias Out"), _)) => format!("{start} = f16;\n"),
+            _ => format!("{line}\n"),
+        };
+        let halves: String = text.lines().map(halved).collect();
+        assert_ne!(halves, text, "{} has no floats", shader.path);
+        parse(&format!("enable f16;\n{halves}"), shader.path);
     }
 }
 
