@@ -111,7 +111,7 @@ fn each_alone(schedule: &Schedule, store: &Store) -> Result<Vec<Plan>> {
     let alone = |(launch, scope): (&Launch, &Rc<str>)| {
         let (launches, scopes) = (vec![launch.clone()], vec![scope.clone()]);
         let (tensors, slots) = (schedule.tensors.clone(), schedule.slots.clone());
-        Plan::of(Schedule { launches, scopes, tensors, slots }, store)
+        Plan::of(Schedule { launches, prologue: 0, scopes, tensors, slots }, store)
     };
     schedule.launches.iter().zip(&schedule.scopes).map(alone).collect()
 }

@@ -22,6 +22,13 @@ pub enum Place {
     Tensor(usize),
 }
 
+/// Whether a buffer stays as it is while the launches behind the first `prologue` run again and again: none of them
+/// writes it. What executors derive from such an input (packed, transformed or half-precision filters) holds for a
+/// whole repeat.
+pub fn is_frozen(launches: &[Launch], prologue: usize, place: Place) -> bool {
+    launches[prologue..].iter().all(|launch| launch.output != place)
+}
+
 /// One elementwise step on the running value `v`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Stage {

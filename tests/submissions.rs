@@ -36,7 +36,7 @@ fn a_pgd_10_training_step_is_one_submission_and_no_readback() {
             let trainer = trainer(&device, model, pgd10()).unwrap();
             let [load, step, update] = trainer.schedules(16).unwrap();
             let launches = [1, 10, 1].iter().zip([&load, &step, &update]);
-            let launches: usize = launches.map(|(times, plan)| times * plan.launches.len()).sum();
+            let launches: usize = launches.map(|(times, plan)| plan.launch_count(*times)).sum();
             for _ in 0..3 {
                 let before = device.counters();
                 let program = trainer.next_step().unwrap();

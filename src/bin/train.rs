@@ -546,7 +546,7 @@ fn dry_run(trainer: &Trainer) -> Result<()> {
     say!("a step of the attack, {steps} times a batch\n{step}");
     say!("the update of the weights\n{update}");
     let flops = load.flops() + steps as u64 * step.flops() + update.flops();
-    let launches = load.launches.len() + steps * step.launches.len() + update.launches.len();
+    let launches = load.launch_count(1) + step.launch_count(steps) + update.launch_count(1);
     say!("one training step: 1 submission, {launches} launches, {:.1} MFLOP in products", flops as f64 / 1e6);
     let (tensors, temporaries) = trainer.memory();
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);

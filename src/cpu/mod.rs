@@ -135,6 +135,8 @@ impl Ready {
 /// Launches with their memory, ready to run again and again.
 pub struct Executor<T> {
     launches: Vec<Launch>,
+    /// How many of them run once a repeat.
+    prologue: usize,
     ready: Vec<Ready>,
     slots: Vec<Buffer<T>>,
     tensors: Vec<Buffer<T>>,
@@ -143,12 +145,18 @@ pub struct Executor<T> {
 }
 
 impl<T: Float> Executor<T> {
-    /// An executor of `launches` over these slots and tensors, which must be at least as long as the launches use
-    /// them and of the launches' types; a slot serves values of one type only. All scratch memory is made here.
-    pub fn new(launches: Vec<Launch>, slots: Vec<Buffer<T>>, tensors: Vec<Buffer<T>>) -> Executor<T> {
+    /// An executor of `launches`, the first `prologue` of which are frozen, over these slots and tensors, which must be
+    /// at least as long as the launches use them and of the launches' types; a slot serves values of one type only.
+    /// All scratch memory is made here.
+    pub fn new(
+        launches: Vec<Launch>,
+        prologue: usize,
+        slots: Vec<Buffer<T>>,
+        tensors: Vec<Buffer<T>>,
+    ) -> Executor<T> {
         let ready: Vec<Ready> = launches.iter().map(Ready::new::<T>).collect();
         let needed = launches.iter().zip(&ready).map(|(launch, ready)| ready.scratch::<T>(launch)).max();
-        Executor { launches, ready, slots, tensors, scratch: scratch::<T>(needed.unwrap_or(0)) }
+        Executor { launches, prologue, ready, slots, tensors, scratch: scratch::<T>(needed.unwrap_or(0)) }
     }
 
     /// The launches, in order.
@@ -156,9 +164,15 @@ impl<T: Float> Executor<T> {
         &self.launches
     }
 
-    /// Runs all launches in order.
+    /// Begins a repeat: runs the prologue.
+    pub fn begin(&mut self) {
+        on_a_worker(|| (0..self.prologue).for_each(|index| self.launch(index)));
+    }
+
+    /// Runs the launches behind the prologue in order; [`Executor::begin`] must have been called since a tensor that
+    /// they do not write was last changed.
     pub fn run(&mut self) {
-        on_a_worker(|| (0..self.launches.len()).for_each(|index| self.launch(index)));
+        on_a_worker(|| (self.prologue..self.launches.len()).for_each(|index| self.launch(index)));
     }
 
     /// Runs one launch.

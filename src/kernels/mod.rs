@@ -345,17 +345,25 @@ fn scratch_sizes(all: &[Calls]) -> Vec<u64> {
 /// Launches ready to run on a device: pipelines made, buffers bound.
 pub struct Compiled {
     launches: Vec<Vec<Dispatch>>,
+    /// How many of them run once a repeat.
+    prologue: usize,
 }
 
 impl Compiled {
-    /// Prepares launches whose places are `slots` and `tensors`. Pipelines are shared with everything else on this
-    /// device that has the same text.
+    /// Prepares launches, the first `prologue` of which are frozen, whose places are `slots` and `tensors`. Pipelines
+    /// are shared with everything else on this device that has the same text.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a launch no kernel handles, [`Error::OutOfMemory`] for scratch memory,
     /// [`Error::Gpu`] when a shader does not compile.
-    pub fn new(gpu: &Gpu, launches: &[Launch], slots: &[Buffer], tensors: &[Buffer]) -> Result<Compiled> {
-        Compiled::with_target(gpu, &Target::of(gpu), launches, slots, tensors)
+    pub fn new(
+        gpu: &Gpu,
+        launches: &[Launch],
+        prologue: usize,
+        slots: &[Buffer],
+        tensors: &[Buffer],
+    ) -> Result<Compiled> {
+        Compiled::with_target(gpu, &Target::of(gpu), launches, prologue, slots, tensors)
     }
 
     /// As [`Compiled::new`], with the kernels of another target: tests run a hardware GPU's kernels on software.
@@ -366,6 +374,7 @@ impl Compiled {
         gpu: &Gpu,
         target: &Target,
         launches: &[Launch],
+        prologue: usize,
         slots: &[Buffer],
         tensors: &[Buffer],
     ) -> Result<Compiled> {
@@ -415,7 +424,7 @@ impl Compiled {
             .zip(&all)
             .map(|(launch, calls)| calls.list.iter().map(|call| dispatch(launch, call)).collect())
             .collect::<Result<Vec<_>>>()?;
-        Ok(Compiled { launches })
+        Ok(Compiled { launches, prologue })
     }
 
     /// Number of launches.
@@ -428,9 +437,14 @@ impl Compiled {
         self.launches.is_empty()
     }
 
-    /// Records every launch, in order.
+    /// Records the beginning of a repeat: the prologue.
+    pub fn encode_begin(&self, pass: &mut Pass<'_>) {
+        self.launches[..self.prologue].iter().flatten().for_each(|dispatch| pass.dispatch(dispatch));
+    }
+
+    /// Records the launches behind the prologue, in order.
     pub fn encode(&self, pass: &mut Pass<'_>) {
-        self.launches.iter().flatten().for_each(|dispatch| pass.dispatch(dispatch));
+        self.launches[self.prologue..].iter().flatten().for_each(|dispatch| pass.dispatch(dispatch));
     }
 
     /// Records launch `i`.

@@ -7,7 +7,8 @@
 //!    normalisation, residual and activation end up in the convolution's epilogue, the activation's gate in the
 //!    input gradient's, and sign, step and projection of an attack in the first layer's input gradient.
 //! 4. `softmax(z) - onehot(y)` is one launch.
-//! 5. A launch stands where its last op stood, so everything it reads is ready.
+//! 5. What depends on nothing that the plan writes is frozen and comes first: in a repeat it is computed once. Any
+//!    other launch stands where its last op stood, so everything it reads is ready.
 
 use crate::launch::{ConvShape, Kernel, Launch, MAX_OPERANDS, MAX_STAGES, Operand, Place, PoolShape, Stage};
 use crate::shape::{DType, Shape, Stretch};
@@ -65,6 +66,8 @@ pub(super) enum Base {
 
 pub(super) struct Lowered {
     pub groups: Vec<Group>,
+    /// How many of them, at the front, depend on nothing that the plan writes.
+    pub prologue: usize,
     pub tensors: Vec<TensorUse>,
 }
 
@@ -427,9 +430,15 @@ impl Lowering<'_> {
 
     /// Orders the groups and gives assignments their tensors, in place where no one reads the old value later.
     fn finish(mut self, assignments: &[(String, usize)]) -> Lowered {
+        let targets: Vec<usize> = assignments
+            .iter()
+            .map(|(name, id)| self.tensor(name, self.nodes[*id].shape, self.nodes[*id].dtype, None))
+            .collect();
+        let frozen = self.frozen(assignments, &targets);
         let mut order: Vec<usize> =
             (0..self.groups.len()).filter(|&group| !self.groups[group].dead).collect();
-        order.sort_by_key(|&group| (self.groups[group].last, group));
+        order.sort_by_key(|&group| (!frozen[group], self.groups[group].last, group));
+        let prologue = order.iter().filter(|&&group| frozen[group]).count();
         let mut position = vec![usize::MAX; self.groups.len()];
         for (at, &group) in order.iter().enumerate() {
             position[group] = at;
@@ -437,10 +446,6 @@ impl Lowering<'_> {
 
         let mut before: Vec<Group> = Vec::new();
         let mut after: Vec<(Value, usize, Shape, DType, Rc<str>)> = Vec::new();
-        let targets: Vec<usize> = assignments
-            .iter()
-            .map(|(name, id)| self.tensor(name, self.nodes[*id].shape, self.nodes[*id].dtype, None))
-            .collect();
         for ((_, id), &target) in assignments.iter().zip(&targets) {
             let node = &self.nodes[*id];
             let value = self.value(*id);
@@ -481,16 +486,14 @@ impl Lowering<'_> {
         }
 
         // Renumber by order.
-        let mut renumber = vec![usize::MAX; saved + before.len()];
-        for i in 0..before.len() {
-            renumber[saved + i] = i;
-        }
+        let count = before.len();
+        order.splice(prologue..prologue, saved..saved + count);
+        let mut renumber = vec![usize::MAX; saved + count];
         for (at, &group) in order.iter().enumerate() {
-            renumber[group] = before.len() + at;
+            renumber[group] = at;
         }
-        let mut all: Vec<Option<Group>> = self.groups.into_iter().map(Some).collect();
-        let mut groups = before;
-        groups.extend(order.iter().filter_map(|&group| all[group].take()));
+        let mut all: Vec<Option<Group>> = self.groups.into_iter().chain(before).map(Some).collect();
+        let mut groups: Vec<Group> = order.iter().filter_map(|&group| all[group].take()).collect();
         groups.extend(copies);
         let fix = |value: &mut Value| {
             if let Base::Group(group) = &mut value.base {
@@ -505,7 +508,28 @@ impl Lowering<'_> {
                 }
             }
         }
-        Lowered { groups, tensors: self.tensors }
+        Lowered { groups, prologue, tensors: self.tensors }
+    }
+
+    /// Which groups depend on nothing that the plan writes, neither on an assigned tensor nor on what may be written
+    /// to one in place.
+    fn frozen(&self, assignments: &[(String, usize)], targets: &[usize]) -> Vec<bool> {
+        let mut frozen = vec![true; self.groups.len()];
+        for (_, id) in assignments {
+            if let Base::Group(group) = self.value(*id).base {
+                frozen[group] = false;
+            }
+        }
+        // A group's stages may read groups made after it: they stand before it by `last` and not by number.
+        let mut order: Vec<usize> = (0..self.groups.len()).collect();
+        order.sort_by_key(|&group| (self.groups[group].last, group));
+        for group in order {
+            frozen[group] &= values(&self.groups[group]).all(|value| match value.base {
+                Base::Group(read) => frozen[read],
+                Base::Tensor(tensor) => !targets.contains(&tensor),
+            });
+        }
+        frozen
     }
 
     /// Whether group `writer` may write tensor `target` itself: nobody reads the old value after it, and it reads

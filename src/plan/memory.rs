@@ -1,4 +1,5 @@
-//! Placing temporaries: a slot is free again after the last launch that reads it.
+//! Placing temporaries: a slot is free again after the last launch that reads it. What the prologue leaves to the
+//! launches that are repeated is never overwritten by them.
 
 use super::lower::{Base, Group, values};
 use crate::launch::Place;
@@ -15,12 +16,12 @@ pub struct Slot {
 
 /// Gives each group a place for its result. Best fit: the smallest free slot that is large enough, else the largest
 /// free one, grown; a result never shares with what its launch reads.
-pub(super) fn place(groups: &[Group]) -> (Vec<Place>, Vec<Slot>) {
+pub(super) fn place(groups: &[Group], prologue: usize) -> (Vec<Place>, Vec<Slot>) {
     let mut last_read = vec![0; groups.len()];
     for (at, group) in groups.iter().enumerate() {
         for value in values(group) {
             if let Base::Group(read) = value.base {
-                last_read[read] = at;
+                last_read[read] = if read < prologue && at >= prologue { groups.len() } else { at };
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::cpu::Executor;
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::kernels::{self, Compiled};
-use crate::launch::{Kernel, Launch, Place};
+use crate::launch::{self, Kernel, Launch, Place};
 use crate::shape::{DType, Shape};
 use crate::tape::{Op, Tape};
 use crate::tensor::{self, Host, Storage, Store, Tensor};
@@ -28,6 +28,9 @@ use std::rc::Rc;
 pub struct Schedule {
     /// The launches, in order.
     pub launches: Vec<Launch>,
+    /// How many of them, at the front, are frozen: they depend only on tensors that the plan does not write and on
+    /// each other, so that a repeat runs them once. The others never overwrite what they read of them.
+    pub prologue: usize,
     /// For each launch, where in the network it comes from; a trailing ' marks gradients.
     pub scopes: Vec<Rc<str>>,
     /// The named tensors it reads or writes; [`Place::Tensor`] counts in these.
@@ -47,7 +50,7 @@ impl Schedule {
         tape.check()?;
         check_assignments(tape)?;
         let lowered = lower::lower(tape, fuse);
-        let (places, slots) = memory::place(&lowered.groups);
+        let (places, slots) = memory::place(&lowered.groups, lowered.prologue);
         let place_of = |base| match base {
             lower::Base::Group(group) => places[group],
             lower::Base::Tensor(tensor) => Place::Tensor(tensor),
@@ -63,7 +66,18 @@ impl Schedule {
             launches.push(lower::launch(group, output, place_of));
         }
         let scopes = lowered.groups.iter().map(|group| group.scope.clone()).collect();
-        Ok(Schedule { launches, scopes, tensors: lowered.tensors, slots })
+        Ok(Schedule { launches, prologue: lowered.prologue, scopes, tensors: lowered.tensors, slots })
+    }
+
+    /// Whether a buffer stays as it is over all the repeats of [`Step::Repeat`].
+    pub fn frozen(&self, place: Place) -> bool {
+        launch::is_frozen(&self.launches, self.prologue, place)
+    }
+
+    /// Launches that `times` runs in a row take: the prologue once, the others each time.
+    pub fn launch_count(&self, times: usize) -> usize {
+        let prologue = if times == 0 { 0 } else { self.prologue };
+        prologue + times * (self.launches.len() - self.prologue)
     }
 
     /// Bytes of temporaries.
@@ -127,6 +141,9 @@ impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.scopes.iter().map(|scope| scope.len()).max().unwrap_or(0).max(5);
         for (index, (launch, scope)) in self.launches.iter().zip(&self.scopes).enumerate() {
+            if index == self.prologue && index > 0 {
+                writeln!(f, "    (once a repeat until here)")?;
+            }
             let mut reads: Vec<String> = launch.inputs.iter().map(|&place| self.place_name(place)).collect();
             reads.extend(launch.operands().iter().map(|(place, _)| self.place_name(*place)));
             let update = if launch.updates_in_place() { "+=" } else { "=" };
@@ -202,17 +219,20 @@ impl Plan {
         let backend = match &device.kind {
             Kind::Cpu => Backend::F32(RefCell::new(Executor::new(
                 schedule.launches.clone(),
+                schedule.prologue,
                 buffers(&slots, |s| if let Storage::F32(b) = s { Some(b.clone()) } else { None }),
                 buffers(&tensors, |s| if let Storage::F32(b) = s { Some(b.clone()) } else { None }),
             ))),
             Kind::Reference => Backend::F64(RefCell::new(Executor::new(
                 schedule.launches.clone(),
+                schedule.prologue,
                 buffers(&slots, |s| if let Storage::F64(b) = s { Some(b.clone()) } else { None }),
                 buffers(&tensors, |s| if let Storage::F64(b) = s { Some(b.clone()) } else { None }),
             ))),
             Kind::Gpu(gpu) => Backend::Gpu(Box::new(Compiled::new(
                 gpu,
                 &schedule.launches,
+                schedule.prologue,
                 &buffers(&slots, |s| if let Storage::Gpu(b) = s { Some(b.clone()) } else { None }),
                 &buffers(&tensors, |s| if let Storage::Gpu(b) = s { Some(b.clone()) } else { None }),
             )?)),

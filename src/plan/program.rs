@@ -1,6 +1,7 @@
 //! Plans and repeats of plans as one submission.
 
 use super::{Backend, Plan};
+use crate::cpu::{Executor, Float};
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 pub enum Step<'a> {
     /// A plan, once.
     Run(&'a Plan),
-    /// A plan, this many times in a row.
+    /// A plan, this many times in a row. What is frozen in it ([`super::Schedule::prologue`]) is computed once.
     Repeat(usize, &'a Plan),
 }
 
@@ -57,13 +58,18 @@ impl<'a> Program<'a> {
     fn launches(&self) -> impl Iterator<Item = (&'a Plan, usize)> + '_ {
         self.steps.iter().flat_map(|step| {
             let (times, plan) = step.parts();
-            (0..times).flat_map(move |_| (0..plan.schedule.launches.len()).map(move |index| (plan, index)))
+            let (prologue, all) = (plan.schedule.prologue, plan.schedule.launches.len());
+            (0..times).flat_map(move |time| {
+                let first = if time == 0 { 0 } else { prologue };
+                (first..all).map(move |index| (plan, index))
+            })
         })
     }
 
     /// Launches of one run.
     pub fn len(&self) -> usize {
-        self.steps.iter().map(|step| step.parts().0 * step.parts().1.schedule.launches.len()).sum()
+        let len = |step: &Step<'_>| step.parts().1.schedule.launch_count(step.parts().0);
+        self.steps.iter().map(len).sum()
     }
 
     /// Whether a run launches nothing.
@@ -81,7 +87,10 @@ impl<'a> Program<'a> {
             Kind::Gpu(gpu) => gpu.submit(|pass| {
                 for step in &self.steps {
                     let (times, plan) = step.parts();
-                    if let Backend::Gpu(compiled) = &plan.backend {
+                    if let Backend::Gpu(compiled) = &plan.backend
+                        && times > 0
+                    {
+                        compiled.encode_begin(pass);
                         (0..times).for_each(|_| compiled.encode(pass));
                     }
                 }
@@ -91,8 +100,8 @@ impl<'a> Program<'a> {
                 for step in &self.steps {
                     let (times, plan) = step.parts();
                     match &plan.backend {
-                        Backend::F32(executor) => (0..times).for_each(|_| executor.borrow_mut().run()),
-                        Backend::F64(executor) => (0..times).for_each(|_| executor.borrow_mut().run()),
+                        Backend::F32(executor) => repeat(&mut executor.borrow_mut(), times),
+                        Backend::F64(executor) => repeat(&mut executor.borrow_mut(), times),
                         Backend::Gpu(_) => {}
                     }
                 }
@@ -176,6 +185,14 @@ impl<'a> Program<'a> {
             }
         }
         Ok(None)
+    }
+}
+
+/// The prologue once, the rest so many times.
+fn repeat<T: Float>(executor: &mut Executor<T>, times: usize) {
+    if times > 0 {
+        executor.begin();
+        (0..times).for_each(|_| executor.run());
     }
 }
 

@@ -48,7 +48,7 @@ fn run<T: Float>(case: &Case) -> Data<T> {
             buffer
         })
         .collect();
-    let mut executor = Executor::new(vec![case.launch.clone()], vec![slot.clone()], tensors);
+    let mut executor = Executor::new(vec![case.launch.clone()], 0, vec![slot.clone()], tensors);
     executor.run();
     if !case.launch.updates_in_place() {
         // Nothing of the first run may leak into the second.

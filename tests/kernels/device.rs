@@ -119,7 +119,7 @@ fn a_plan_is_one_submission_and_its_pipelines_are_shared() {
     let mut back = launch.clone();
     (back.inputs, back.output) = (vec![launch.output], launch.inputs[0]);
     let [a, b] = ["a", "b"].map(|what| gpu.allocate(4 * len as u64, what).unwrap());
-    let compiled = Compiled::new(&gpu, &[launch, back], &[a], std::slice::from_ref(&b)).unwrap();
+    let compiled = Compiled::new(&gpu, &[launch, back], 0, &[a], std::slice::from_ref(&b)).unwrap();
     assert_eq!((compiled.len(), gpu.pipelines()), (2, 1));
     let before = gpu.counters();
     gpu.submit(|pass| (0..50).for_each(|_| compiled.encode(pass))).unwrap();
@@ -140,7 +140,7 @@ fn launches_are_timed() {
         let (x, y) = (buffer("x"), buffer("y"));
         gpu.write(&x, Numbers::new(1).floats(large).bytes()).unwrap();
         let launches = [map(small), map(large)];
-        let compiled = Compiled::new(gpu, &launches, &[y], &[x]).unwrap();
+        let compiled = Compiled::new(gpu, &launches, 0, &[y], &[x]).unwrap();
         let mut times = Vec::new();
         // The first run compiles.
         for _ in 0..2 {

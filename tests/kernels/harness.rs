@@ -123,7 +123,7 @@ pub fn run(way: &Way, launch: &Launch, tensors: &[Host], before: &Host) -> Host 
     let slots = [upload(before)];
     let tensors: Vec<_> = tensors.iter().map(upload).collect();
     let launches = std::slice::from_ref(launch);
-    let compiled = Compiled::with_target(&way.gpu, &way.target, launches, &slots, &tensors)
+    let compiled = Compiled::with_target(&way.gpu, &way.target, launches, 0, &slots, &tensors)
         .unwrap_or_else(|error| panic!("{launch}: {error}"));
     way.gpu.submit(|pass| compiled.encode(pass)).unwrap();
     before.like(&way.gpu.read(&[&slots[0]]).unwrap()[0])
@@ -133,7 +133,7 @@ pub fn run(way: &Way, launch: &Launch, tensors: &[Host], before: &Host) -> Host 
 pub fn reference(launch: &Launch, tensors: &[Host], before: &Host) -> Data<f64> {
     let slot = before.to_reference();
     let tensors = tensors.iter().map(Host::to_reference).collect();
-    Executor::<f64>::new(vec![launch.clone()], vec![slot.clone()], tensors).run();
+    Executor::<f64>::new(vec![launch.clone()], 0, vec![slot.clone()], tensors).run();
     slot.read().unwrap().clone()
 }
 

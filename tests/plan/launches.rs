@@ -132,6 +132,13 @@ fn the_launches_of_a_pgd_step() {
         let tape = RecordedAttack::record_step(&pgd(Norm::Linf), on, &names, batch, false);
         let schedule = Schedule::new(&tape, true).unwrap();
         assert_snapshot(&format!("pgd_step_{model}.txt"), &schedule.to_string());
+        // Scale and shift of each batch norm come from weights and statistics: once an attack.
+        let frozen: Vec<String> =
+            schedule.launches[..schedule.prologue].iter().map(|l| l.to_string()).collect();
+        let scales = if model == "mnist-fast" { 0 } else { 17 };
+        assert_eq!(frozen.iter().filter(|l| *l == "affine + sqrt + div").count(), scales, "{schedule}");
+        assert_eq!(frozen.iter().filter(|l| *l == "mul + sub").count(), scales, "{schedule}");
+        assert_eq!(schedule.prologue, 2 * scales, "{schedule}");
         // Sign, step and projection ride on the first layer's input gradient.
         let last = schedule.launches.last().unwrap();
         assert!(matches!(last.kernel, Kernel::Conv2dInputGrad(_)), "{last}");

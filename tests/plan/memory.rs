@@ -38,7 +38,8 @@ fn reads(launch: &Launch) -> Vec<(Place, usize)> {
 ///
 /// # Panics
 /// Where the launch list is wrong: a slot read before it is written, or too small, or of another type; a launch that
-/// reads what it writes; a value that is lost because the slot is written again before anyone has read it.
+/// reads what it writes; a value that is lost because the slot is written again before anyone has read it; a prologue
+/// that reads or writes what the other launches write, or whose results they overwrite.
 pub fn lives(schedule: &Schedule) -> Vec<Life> {
     let mut lives: Vec<Life> = Vec::new();
     let mut current: Vec<Option<usize>> = vec![None; schedule.slots.len()];
@@ -65,6 +66,24 @@ pub fn lives(schedule: &Schedule) -> Vec<Life> {
             current[slot] = Some(lives.len());
             lives.push(Life { slot, writer: at, readers: Vec::new() });
         }
+    }
+    let body = schedule.prologue..schedule.launches.len();
+    for (at, launch) in schedule.launches[..schedule.prologue].iter().enumerate() {
+        assert!(
+            matches!(launch.output, Place::Slot(_)),
+            "launch {at} is frozen and writes a tensor:\n{schedule}"
+        );
+        for (place, _) in reads(launch) {
+            let written = schedule.launches[body.clone()].iter().any(|launch| launch.output == place);
+            let tensor = matches!(place, Place::Tensor(_));
+            assert!(!tensor || !written, "launch {at} reads what the plan writes:\n{schedule}");
+        }
+    }
+    for life in
+        lives.iter().filter(|life| life.writer < body.start && life.readers.iter().any(|r| body.contains(r)))
+    {
+        let place = Place::Slot(life.slot);
+        assert!(schedule.frozen(place), "t{} is read each time and overwritten:\n{schedule}", life.slot);
     }
     for life in &lives {
         assert!(!life.readers.is_empty(), "t{} of launch {} is lost in\n{schedule}", life.slot, life.writer);
@@ -136,7 +155,7 @@ fn dataset(image: [usize; 3]) -> Dataset {
 }
 
 /// A store on the first GPU adapter, software ones included.
-fn gpu_store() -> Store {
+pub fn gpu_store() -> Store {
     let adapters = Device::adapters();
     let adapter = adapters.first().expect(
         "there is no GPU adapter to test with. A software one will do: on Debian and Ubuntu install \

@@ -84,3 +84,32 @@ fn a_value_assigned_to_a_tensor_that_is_read_in_another_shape_is_an_error() {
         assert!(text.contains("`x`") && text.contains("[2]") && text.contains("[3]"), "{text}");
     }
 }
+
+#[test]
+fn what_a_plan_does_not_change_is_computed_once_a_repeat() {
+    for store in [Store::new(&Device::cpu()), Store::new(&Device::reference()), crate::memory::gpu_store()] {
+        let tape = Tape::new();
+        let [x, y, w] = ["x", "y", "w"].map(|name| tape.source(name, [2], DType::F32));
+        // exp(w) is read by two, so it is a launch of its own.
+        let scale = w.exp();
+        tape.assign("x", x * scale + scale);
+        tape.assign("y", y.add_scaled(w.square().sum_all(), 2.0));
+        let plan = Plan::compile(&tape, &store).unwrap();
+        assert_eq!((plan.schedule().prologue, plan.schedule().launches.len()), (2, 4), "{}", plan.schedule());
+        let run = |w: [f32; 2], step| {
+            store.write_f32("w", &w).unwrap();
+            store.write_f32("x", &[1.0, 2.0]).unwrap();
+            store.write_f32("y", &[1.0, 2.0]).unwrap();
+            let program = Program::new(vec![step]);
+            program.run().unwrap();
+            (program.len(), store.read_f32("x").unwrap(), store.read_f32("y").unwrap())
+        };
+        // With exp(w) = 1: x + 1 each time. Other weights count from the next repeat on.
+        assert_eq!(run([0.0; 2], Step::Repeat(3, &plan)), (2 + 3 * 2, vec![4.0, 5.0], vec![1.0, 2.0]));
+        let (len, _, y) = run([0.0, 1.0], Step::Run(&plan));
+        assert_eq!((len, y), (4, vec![3.0, 4.0]));
+        assert_eq!(run([0.0; 2], Step::Repeat(0, &plan)), (0, vec![1.0, 2.0], vec![1.0, 2.0]));
+        let timings = Program::new(vec![Step::Repeat(4, &plan)]).profile().unwrap();
+        assert_eq!(timings.iter().map(|timing| timing.runs).collect::<Vec<_>>(), [1, 1, 4, 4]);
+    }
+}
