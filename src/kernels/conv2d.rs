@@ -155,34 +155,77 @@ fn product(verb: Verb, shape: &ConvShape) -> Product {
     }
 }
 
-/// The dispatches of a convolution or of one of its gradients.
-///
-/// # Errors
-/// [`Error::Unsupported`] for more groups times phases than a grid has planes.
-pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
-    let (verb, shape) = match &launch.kernel {
+/// A way to compute a convolution or one of its gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// An implicit product.
+    Product(Family),
+    /// An invocation an element.
+    Direct,
+    /// An input gradient as a matrix product and a fold.
+    Fold,
+}
+
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Form::Product(family) => family.fmt(f),
+            Form::Direct => f.write_str("direct"),
+            Form::Fold => f.write_str("product and fold"),
+        }
+    }
+}
+
+fn verb_of(launch: &Launch) -> (Verb, &ConvShape) {
+    match &launch.kernel {
         Kernel::Conv2d(shape) => (Verb::Forward, shape),
         Kernel::Conv2dInputGrad(shape) => (Verb::InputGrad, shape),
         Kernel::Conv2dWeightGrad(shape) => (Verb::WeightGrad, shape),
         other => unreachable!("{} is not a convolution", other.name()),
-    };
-    let product = product(verb, shape);
-    let family = Family::choose(&product, target);
-    let folded = shape.n * shape.p * shape.q * shape.r * shape.s * shape.c;
-    if verb == Verb::InputGrad
-        && shape.groups == 1
-        && shape.c <= FOLD_CHANNELS
-        && (1..=MAX_FOLDED / 4).contains(&folded)
-    {
-        return Ok(fold(shape, folded, launch, target));
     }
-    let direct_below = match family {
+}
+
+/// Elements of the product that is folded.
+fn folded(shape: &ConvShape) -> usize {
+    shape.n * shape.p * shape.q * shape.r * shape.s * shape.c
+}
+
+/// The ways that fit a launch on a target, the one to take unmeasured first.
+pub(super) fn forms(launch: &Launch, target: &Target) -> Vec<Form> {
+    let (verb, shape) = verb_of(launch);
+    let product = product(verb, shape);
+    let families = Family::fitting(&product, target);
+    let direct_below = match families[0] {
         Family::Tile { .. } => DIRECT_BELOW_TILE,
         Family::Register { .. } => DIRECT_BELOW_REGISTER,
     };
-    if shape.groups > 1 && product.columns < direct_below {
-        return Ok(direct(verb, shape, launch, target));
+    let mut forms = Vec::new();
+    if verb == Verb::InputGrad
+        && shape.groups == 1
+        && shape.c <= FOLD_CHANNELS
+        && (1..=MAX_FOLDED / 4).contains(&folded(shape))
+    {
+        forms.push(Form::Fold);
     }
+    if shape.groups > 1 && product.columns < direct_below {
+        forms.push(Form::Direct);
+    }
+    forms.extend(families.into_iter().map(Form::Product));
+    forms
+}
+
+/// The dispatches of a convolution or of one of its gradients.
+///
+/// # Errors
+/// [`Error::Unsupported`] for more groups times phases than a grid has planes.
+pub(super) fn calls(form: Form, launch: &Launch, target: &Target) -> Result<Calls> {
+    let (verb, shape) = verb_of(launch);
+    let family = match form {
+        Form::Product(family) => family,
+        Form::Direct => return Ok(direct(verb, shape, launch, target)),
+        Form::Fold => return Ok(fold(shape, folded(shape), launch, target)),
+    };
+    let product = product(verb, shape);
     let shares = family.shares(&product);
     let planes = product.planes * shares.0;
     if planes > target.workgroups as usize {

@@ -65,19 +65,45 @@ pub(super) enum Family {
     },
 }
 
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {
+            Family::Tile { rm } => write!(f, "tile {}x64", 64 * rm),
+            Family::Register { sg, tm, tn } => write!(f, "registers {tm}x{}", 4 * tn * sg),
+        }
+    }
+}
+
 impl Family {
-    /// The family and tile for a product on a target.
-    pub fn choose(product: &Product, target: &Target) -> Family {
+    /// The families and tiles that fit a product on a target, the one to take unmeasured first.
+    pub fn fitting(product: &Product, target: &Target) -> Vec<Family> {
         let Product { rows, columns, .. } = *product;
-        if let (true, Some([4, 4] | [8, 8])) = (target.software, target.subgroup) {
+        let (default, others) = if let (true, Some([4, 4] | [8, 8])) = (target.software, target.subgroup) {
             let sg = target.subgroup.map_or(8, |[size, _]| size as usize);
             // 32 rows is the most that Mesa unrolls, and the least that rows loaded in fours need.
             let tm = if product.a_rows || rows > 16 { 32 } else { rows.next_multiple_of(8).max(8) };
-            return Family::Register { sg, tm, tn: if columns > 4 * sg { 2 } else { 1 } };
+            let tn = if columns > 4 * sg { 2 } else { 1 };
+            let fewer = if product.a_rows { 32 } else { 16.min(tm) };
+            let others = [(tm, 3 - tn), (fewer, tn)].map(|(tm, tn)| Family::Register { sg, tm, tn });
+            (Family::Register { sg, tm, tn }, others)
+        } else {
+            // The larger tile loads less for each product, once there are workgroups enough for a large card.
+            let large = rows.div_ceil(128) * columns.div_ceil(64) * product.planes >= 512;
+            let tile = |rm: usize| Family::Tile { rm };
+            (tile(if large { 2 } else { 1 }), [tile(1), tile(2)])
+        };
+        let mut families = vec![default];
+        for family in others {
+            if !families.contains(&family) {
+                families.push(family);
+            }
         }
-        // The larger tile loads less for each product, once there are workgroups enough for a large card.
-        let large = rows.div_ceil(128) * columns.div_ceil(64) * product.planes >= 512;
-        Family::Tile { rm: if large { 2 } else { 1 } }
+        families
+    }
+
+    /// The family and tile for a product on a target.
+    pub fn choose(product: &Product, target: &Target) -> Family {
+        Family::fitting(product, target)[0]
     }
 
     /// Tiles of a plane.

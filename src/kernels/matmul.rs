@@ -2,7 +2,6 @@
 
 use super::gemm::{self, Family, Product};
 use super::{Call, Calls, Shader, Target, params};
-use crate::error::Result;
 use crate::launch::{Kernel, Launch};
 
 /// shaders/matmul.wgsl.
@@ -70,21 +69,30 @@ fn product(m: usize, n: usize, k: usize, ta: bool, tb: bool) -> Product {
     }
 }
 
-/// The dispatches of a [`Kernel::MatMul`]: one, or the shares of a deep product with few rows and columns and their
-/// sum.
-pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
+/// The product a launch is.
+fn product_of(launch: &Launch) -> Product {
     let Kernel::MatMul { m, n, k, ta, tb } = launch.kernel else {
         unreachable!("{} is not a matrix product", launch.kernel.name());
     };
-    let product = product(m, n, k, ta, tb);
-    let family = Family::choose(&product, target);
+    product(m, n, k, ta, tb)
+}
+
+/// The families that fit a [`Kernel::MatMul`], the one to take unmeasured first.
+pub(super) fn families(launch: &Launch, target: &Target) -> Vec<Family> {
+    Family::fitting(&product_of(launch), target)
+}
+
+/// The dispatches of a [`Kernel::MatMul`] by a family: one, or the shares of a deep product with few rows and columns
+/// and their sum.
+pub(super) fn calls(family: Family, launch: &Launch, target: &Target) -> Calls {
+    let product = product_of(launch);
     let (shares, chunk) = family.shares(&product);
     let call = call(family, &product, (shares, chunk), launch, target);
     if shares == 1 {
-        return Ok(call.into());
+        return call.into();
     }
-    Ok(Calls {
+    Calls {
         list: vec![gemm::into_scratch(call), gemm::total(shares, launch, target)],
-        scratch: vec![4 * (shares * m * n) as u64],
-    })
+        scratch: vec![4 * (shares * product.rows * product.columns) as u64],
+    }
 }

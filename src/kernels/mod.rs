@@ -283,9 +283,9 @@ pub fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
         Kernel::Map { .. } | Kernel::Update | Kernel::Fill { .. } => map::calls(launch, target),
         Kernel::Reduce { .. } => reduce::calls(launch, target),
         Kernel::Copy { .. } | Kernel::Concat { .. } => movement::calls(launch, target),
-        Kernel::MatMul { .. } => matmul::calls(launch, target),
+        Kernel::MatMul { .. } => Ok(matmul::calls(matmul::families(launch, target)[0], launch, target)),
         Kernel::Conv2d(_) | Kernel::Conv2dInputGrad(_) | Kernel::Conv2dWeightGrad(_) => {
-            conv2d::calls(launch, target)
+            conv2d::calls(conv2d::forms(launch, target)[0], launch, target)
         }
         Kernel::MaxPoolIndex(_)
         | Kernel::PoolGather(_)
@@ -300,6 +300,43 @@ pub fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
         | Kernel::OneHot { .. } => rows::calls(launch, target),
         Kernel::GatherRows { .. } => gather::calls(launch, target),
         Kernel::Random { .. } => random::calls(launch, target),
+    }
+}
+
+/// One of several ways to run a launch.
+#[derive(Clone, Debug)]
+pub struct Variant {
+    /// A name that says which, the same for a launch and a target in every run.
+    pub name: String,
+    /// Its dispatches.
+    pub calls: Calls,
+}
+
+/// The ways to run a launch on a target, [`calls`] first: what a measurement may choose from. All compute the same
+/// sums; in another order where their tiles or shares of the depth differ.
+///
+/// # Errors
+/// As [`calls`].
+pub fn variants(launch: &Launch, target: &Target) -> Result<Vec<Variant>> {
+    let default = calls(launch, target)?;
+    if launch.shape.is_empty() {
+        return Ok(vec![Variant { name: "nothing".into(), calls: default }]);
+    }
+    match &launch.kernel {
+        Kernel::MatMul { .. } => Ok(matmul::families(launch, target)
+            .into_iter()
+            .map(|family| Variant { name: family.to_string(), calls: matmul::calls(family, launch, target) })
+            .collect()),
+        Kernel::Conv2d(_) | Kernel::Conv2dInputGrad(_) | Kernel::Conv2dWeightGrad(_) => {
+            // A way that does not fit the grid is no way.
+            let variant = |form: conv2d::Form| {
+                conv2d::calls(form, launch, target)
+                    .ok()
+                    .map(|calls| Variant { name: form.to_string(), calls })
+            };
+            Ok(conv2d::forms(launch, target).into_iter().filter_map(variant).collect())
+        }
+        _ => Ok(vec![Variant { name: "only".into(), calls: default }]),
     }
 }
 
@@ -363,23 +400,29 @@ impl Compiled {
         slots: &[Buffer],
         tensors: &[Buffer],
     ) -> Result<Compiled> {
-        Compiled::with_target(gpu, &Target::of(gpu), launches, prologue, slots, tensors)
+        let target = Target::of(gpu);
+        let all = launches.iter().map(|launch| calls(launch, &target)).collect::<Result<Vec<_>>>()?;
+        Compiled::with_calls(gpu, launches, &all, prologue, slots, tensors)
     }
 
-    /// As [`Compiled::new`], with the kernels of another target: tests run a hardware GPU's kernels on software.
+    /// As [`Compiled::new`], each launch by the calls given for it, of [`variants`]: a measured choice, or, in tests, the
+    /// kernels of another target.
     ///
     /// # Errors
     /// As [`Compiled::new`].
-    pub fn with_target(
+    ///
+    /// # Panics
+    /// When there are not as many calls as launches.
+    pub fn with_calls(
         gpu: &Gpu,
-        target: &Target,
         launches: &[Launch],
+        all: &[Calls],
         prologue: usize,
         slots: &[Buffer],
         tensors: &[Buffer],
     ) -> Result<Compiled> {
-        let all = launches.iter().map(|launch| calls(launch, target)).collect::<Result<Vec<_>>>()?;
-        let scratch = scratch_sizes(&all)
+        assert_eq!(launches.len(), all.len(), "calls for each launch");
+        let scratch = scratch_sizes(all)
             .iter()
             .map(|&bytes| gpu.allocate(bytes, "scratch memory of kernels"))
             .collect::<Result<Vec<_>>>()?;
@@ -421,7 +464,7 @@ impl Compiled {
         };
         let launches = launches
             .iter()
-            .zip(&all)
+            .zip(all)
             .map(|(launch, calls)| calls.list.iter().map(|call| dispatch(launch, call)).collect())
             .collect::<Result<Vec<_>>>()?;
         Ok(Compiled { launches, prologue })

@@ -4,7 +4,7 @@
 
 use adamant::cpu::{self, Data, Executor};
 use adamant::gpu::{Gpu, Options, adapters};
-use adamant::kernels::{Compiled, Target};
+use adamant::kernels::{Calls, Compiled, Target, calls};
 use adamant::launch::{Kernel, Launch, Operand, Place, Stage};
 use adamant::tape::{Binary, Unary};
 use adamant::{DType, Shape, Stretch};
@@ -115,6 +115,12 @@ pub fn ways() -> &'static [Way] {
 
 /// What `launch` leaves in the output when it held `before`.
 pub fn run(way: &Way, launch: &Launch, tensors: &[Host], before: &Host) -> Host {
+    let calls = calls(launch, &way.target).unwrap_or_else(|error| panic!("{launch}: {error}"));
+    run_calls(way, launch, calls, tensors, before)
+}
+
+/// As [`run`], by the calls of one of the launch's variants.
+pub fn run_calls(way: &Way, launch: &Launch, calls: Calls, tensors: &[Host], before: &Host) -> Host {
     let upload = |host: &Host| {
         let buffer = way.gpu.allocate(host.bytes().len() as u64, "test tensor").unwrap();
         way.gpu.write(&buffer, host.bytes()).unwrap();
@@ -123,7 +129,7 @@ pub fn run(way: &Way, launch: &Launch, tensors: &[Host], before: &Host) -> Host 
     let slots = [upload(before)];
     let tensors: Vec<_> = tensors.iter().map(upload).collect();
     let launches = std::slice::from_ref(launch);
-    let compiled = Compiled::with_target(&way.gpu, &way.target, launches, 0, &slots, &tensors)
+    let compiled = Compiled::with_calls(&way.gpu, launches, &[calls], 0, &slots, &tensors)
         .unwrap_or_else(|error| panic!("{launch}: {error}"));
     way.gpu.submit(|pass| compiled.encode(pass)).unwrap();
     before.like(&way.gpu.read(&[&slots[0]]).unwrap()[0])

@@ -1,10 +1,12 @@
-//! Products of matrices and convolutions against the f64 executor: on software Vulkan both families of kernels, on
-//! hardware GPUs theirs.
+//! Products of matrices and convolutions against the f64 executor, by every variant of their kernels: on software
+//! Vulkan both families, on hardware GPUs theirs.
 
-use crate::harness::{Host, plain, reference, run, ways};
+use crate::harness::{Host, plain, reference, run_calls, ways};
 use adamant::DType;
 use adamant::cpu::Data;
+use adamant::kernels::{calls, variants};
 use adamant::launch::{Kernel, Launch};
+use std::collections::BTreeSet;
 
 /// Floats in [-1, 1) that look random: a hash of seed and position.
 pub fn noise(seed: u32, len: usize) -> Vec<f32> {
@@ -42,16 +44,26 @@ pub fn check(launch: &Launch, depth: usize, tensors: &[Vec<f32>]) {
     let u = 2f64.powi(-24);
     let stages = if launch.stages.is_empty() { 0.0 } else { 8.0 * 4.0 * u };
     for way in ways() {
-        let Host::Float(got) = run(way, launch, &inputs, &before) else { unreachable!() };
-        for (i, ((&got, &want), &size)) in got.iter().zip(&want).zip(&sizes).enumerate() {
-            let bound = (4.0 + 2.0 * (depth as f64).sqrt()) * u * size + stages * want.abs().max(1.0) + 1e-37;
-            let error = (f64::from(got) - want).abs();
-            assert!(
-                error <= bound,
-                "{launch} {:?} on {}: element {i} is {got}, not {want}: {error:.2e} > {bound:.2e}",
-                launch.kernel,
-                way.name
-            );
+        let all = variants(launch, &way.target).unwrap();
+        assert_eq!(format!("{:?}", all[0].calls), format!("{:?}", calls(launch, &way.target).unwrap()));
+        let names: BTreeSet<&String> = all.iter().map(|variant| &variant.name).collect();
+        assert_eq!(names.len(), all.len(), "{launch}: {names:?} do not tell {} variants apart", all.len());
+        for variant in all {
+            let name = variant.name;
+            let Host::Float(got) = run_calls(way, launch, variant.calls, &inputs, &before) else {
+                unreachable!()
+            };
+            for (i, ((&got, &want), &size)) in got.iter().zip(&want).zip(&sizes).enumerate() {
+                let bound =
+                    (4.0 + 2.0 * (depth as f64).sqrt()) * u * size + stages * want.abs().max(1.0) + 1e-37;
+                let error = (f64::from(got) - want).abs();
+                assert!(
+                    error <= bound,
+                    "{launch} ({name}) {:?} on {}: element {i} is {got}, not {want}: {error:.2e} > {bound:.2e}",
+                    launch.kernel,
+                    way.name
+                );
+            }
         }
     }
 }
