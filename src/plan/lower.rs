@@ -10,6 +10,7 @@
 //! 5. What depends on nothing that the plan writes is frozen and comes first: in a repeat it is computed once. Any
 //!    other launch stands where its last op stood, so everything it reads is ready.
 
+use super::order;
 use crate::launch::{ConvShape, Kernel, Launch, MAX_OPERANDS, MAX_STAGES, Operand, Place, PoolShape, Stage};
 use crate::shape::{DType, Shape, Stretch};
 use crate::tape::{Binary, Conv2d, Node, Op, Pool, Reduction, Tape, Unary};
@@ -43,6 +44,23 @@ pub(super) struct Group {
     dead: bool,
     /// The tensor it writes, when it does not write a temporary.
     pub tensor: Option<usize>,
+}
+
+impl Group {
+    /// Gives the groups it reads their new numbers.
+    pub(super) fn renumber(&mut self, numbers: &[usize]) {
+        let fix = |value: &mut Value| {
+            if let Base::Group(group) = &mut value.base {
+                *group = numbers[*group];
+            }
+        };
+        self.inputs.iter_mut().for_each(fix);
+        for stage in &mut self.stages {
+            if let ProtoStage::Binary { operand, .. } = stage {
+                fix(operand);
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -495,20 +513,8 @@ impl Lowering<'_> {
         let mut all: Vec<Option<Group>> = self.groups.into_iter().chain(before).map(Some).collect();
         let mut groups: Vec<Group> = order.iter().filter_map(|&group| all[group].take()).collect();
         groups.extend(copies);
-        let fix = |value: &mut Value| {
-            if let Base::Group(group) = &mut value.base {
-                *group = renumber[*group];
-            }
-        };
-        for group in &mut groups {
-            group.inputs.iter_mut().for_each(fix);
-            for stage in &mut group.stages {
-                if let ProtoStage::Binary { operand, .. } = stage {
-                    fix(operand);
-                }
-            }
-        }
-        Lowered { groups, prologue, tensors: self.tensors }
+        groups.iter_mut().for_each(|group| group.renumber(&renumber));
+        Lowered { groups: order::order(groups, prologue), prologue, tensors: self.tensors }
     }
 
     /// Which groups depend on nothing that the plan writes, neither on an assigned tensor nor on what may be written

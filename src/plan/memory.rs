@@ -14,8 +14,13 @@ pub struct Slot {
     pub len: usize,
 }
 
-/// Gives each group a place for its result. Best fit: the smallest free slot that is large enough, else the largest
-/// free one, grown; a result never shares with what its launch reads.
+/// Gives each group a place for its result. The largest values choose first, each the smallest slot that is large
+/// enough and free from its launch to its last reader, else a new one: "greedy by size for shared objects" (Pisarchyk
+/// and Lee 2020, "Efficient Memory Management for Deep Neural Net Inference", section 4.2). A result never shares with
+/// what its launch reads.
+///
+/// Slots are whole buffers and not ranges of one: a GPU does not bind one buffer for reading and for writing in the
+/// same dispatch.
 pub(super) fn place(groups: &[Group], prologue: usize) -> (Vec<Place>, Vec<Slot>) {
     let mut last_read = vec![0; groups.len()];
     for (at, group) in groups.iter().enumerate() {
@@ -25,44 +30,22 @@ pub(super) fn place(groups: &[Group], prologue: usize) -> (Vec<Place>, Vec<Slot>
             }
         }
     }
-    let mut slots: Vec<Slot> = Vec::new();
-    let mut free: Vec<usize> = Vec::new();
-    let mut places = Vec::with_capacity(groups.len());
-    for (at, group) in groups.iter().enumerate() {
-        let place = match group.tensor {
-            Some(tensor) => Place::Tensor(tensor),
-            None => {
-                let len = group.shape.len();
-                let fitting = free.iter().copied().filter(|&slot| slots[slot].dtype == group.dtype);
-                let best = fitting.min_by_key(|&slot| match slots[slot].len >= len {
-                    true => (0, slots[slot].len, slot),
-                    false => (1, usize::MAX - slots[slot].len, slot),
-                });
-                let slot = match best {
-                    Some(slot) => {
-                        free.retain(|&other| other != slot);
-                        slots[slot].len = slots[slot].len.max(len);
-                        slot
-                    }
-                    None => {
-                        slots.push(Slot { dtype: group.dtype, len });
-                        slots.len() - 1
-                    }
-                };
-                Place::Slot(slot)
-            }
-        };
-        places.push(place);
-        for read in 0..=at {
-            if let Place::Slot(slot) = places[read]
-                && last_read[read] == at
-                && (read != at)
-                && !free.contains(&slot)
-                && values(group).any(|value| value.base == Base::Group(read))
-            {
-                free.push(slot);
-            }
-        }
+    let mut values: Vec<usize> = (0..groups.len()).filter(|&at| groups[at].tensor.is_none()).collect();
+    values.sort_by_key(|&at| (std::cmp::Reverse(groups[at].shape.len()), at));
+    let mut slots: Vec<(Slot, Vec<usize>)> = Vec::new();
+    let mut places: Vec<Place> =
+        groups.iter().map(|group| Place::Tensor(group.tensor.unwrap_or(0))).collect();
+    for at in values {
+        let Group { dtype, shape, .. } = groups[at];
+        let apart = |&other: &usize| last_read[other] < at || last_read[at] < other;
+        // Sizes fall, so that the last slot that is free is the smallest.
+        let free = slots.iter().rposition(|(slot, held)| slot.dtype == dtype && held.iter().all(apart));
+        let slot = free.unwrap_or_else(|| {
+            slots.push((Slot { dtype, len: shape.len() }, Vec::new()));
+            slots.len() - 1
+        });
+        slots[slot].1.push(at);
+        places[at] = Place::Slot(slot);
     }
-    (places, slots)
+    (places, slots.into_iter().map(|(slot, _)| slot).collect())
 }

@@ -5,6 +5,7 @@
 
 mod lower;
 mod memory;
+mod order;
 mod program;
 
 pub use lower::TensorUse;

@@ -119,12 +119,30 @@ fn slots_are_shared_without_losing_a_value() {
             let all: u64 = lives.iter().map(|life| bytes(&schedule, life)).sum();
             let (peak, planned) = (peak(&schedule, &lives), schedule.temporary_bytes());
             assert!(peak <= planned && planned < all, "{model}: {peak} <= {planned} < {all}");
-            // Best fit is not optimal; on these networks it is near.
+            // Whole slots leave some of the memory of larger values idle; on these networks little.
             assert!(
-                planned as f64 <= 1.6 * peak as f64,
+                planned as f64 <= 1.3 * peak as f64,
                 "{model}: {planned} planned, {peak} needed at a time"
             );
         }
+    }
+}
+
+#[test]
+fn the_gradient_of_one_weight_is_used_before_the_next_is_made() {
+    let data = dataset([28, 28, 1]);
+    let recipe = Recipe { model: "preact-resnet18-w4".into(), batch: 8, validation: 0, ..Recipe::default() };
+    let architecture = architectures::by_name(&recipe.model, [28, 28, 1], 10).unwrap();
+    let trainer = Trainer::new(recipe, architecture, &data, &Device::cpu()).unwrap();
+    let [_, _, update] = trainer.schedules(8).unwrap();
+    let gradients: Vec<Life> = lives(&update)
+        .into_iter()
+        .filter(|life| matches!(update.launches[life.writer].kernel, Kernel::Conv2dWeightGrad(_)))
+        .collect();
+    assert_eq!(gradients.len(), 20, "{update}");
+    for pair in gradients.windows(2) {
+        let last = pair[0].readers.iter().max().unwrap();
+        assert!(*last < pair[1].writer, "launch {} and {last} of\n{update}", pair[0].writer);
     }
 }
 
