@@ -12,6 +12,8 @@ pub struct Counters {
     pub submissions: u64,
     /// Times the host waited for values.
     pub readbacks: u64,
+    /// Tensors that the host wrote to.
+    pub uploads: u64,
 }
 
 /// Memory of a GPU, in bytes.
@@ -28,7 +30,8 @@ pub struct Memory {
 #[derive(Clone)]
 pub struct Device {
     pub(crate) kind: Kind,
-    counters: Arc<(AtomicU64, AtomicU64)>,
+    /// What [`Device::counters`] tells of the executors on the CPU.
+    counters: Arc<[AtomicU64; 3]>,
     /// Bytes that tensors may take on the CPU; `u64::MAX` for what the system has.
     budget: Arc<AtomicU64>,
 }
@@ -149,12 +152,17 @@ impl Device {
         match &self.kind {
             Kind::Gpu(gpu) => {
                 let counters = gpu.counters();
-                Counters { submissions: counters.submissions, readbacks: counters.readbacks }
+                Counters {
+                    submissions: counters.submissions,
+                    readbacks: counters.readbacks,
+                    uploads: counters.uploads,
+                }
             }
-            _ => Counters {
-                submissions: self.counters.0.load(Ordering::Relaxed),
-                readbacks: self.counters.1.load(Ordering::Relaxed),
-            },
+            _ => {
+                let [submissions, readbacks, uploads] =
+                    self.counters.each_ref().map(|counter| counter.load(Ordering::Relaxed));
+                Counters { submissions, readbacks, uploads }
+            }
         }
     }
 
@@ -184,11 +192,15 @@ impl Device {
     }
 
     pub(crate) fn count_submission(&self) {
-        self.counters.0.fetch_add(1, Ordering::Relaxed);
+        self.counters[0].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_upload(&self) {
+        self.counters[2].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_readback(&self) {
-        self.counters.1.fetch_add(1, Ordering::Relaxed);
+        self.counters[1].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Waits until the device has done all it was given.

@@ -131,6 +131,16 @@ impl Error {
         Error::File { path: path.into(), why: why.into() }
     }
 
+    /// An error of the device with what was under way when it came; another error as it is.
+    pub fn during(self, what: &str) -> Error {
+        let more = |message: String| format!("{message} ({what} were under way)");
+        match self {
+            Error::Gpu { device, message } => Error::Gpu { device, message: more(message) },
+            Error::DeviceLost { device, message } => Error::DeviceLost { device, message: more(message) },
+            other => other,
+        }
+    }
+
     /// A refused argument.
     pub fn argument(what: impl Into<String>, value: impl ToString, why: impl Into<String>) -> Error {
         Error::Argument { what: what.into(), value: value.to_string(), why: why.into() }

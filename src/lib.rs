@@ -28,4 +28,4 @@ pub use error::{Error, Result};
 pub use plan::{Plan, Program, Step};
 pub use shape::{DType, Shape, Stretch};
 pub use tape::{Tape, Var};
-pub use tensor::{Host, Store, Tensor};
+pub use tensor::{Host, Reading, Store, Tensor};

@@ -134,6 +134,14 @@ impl Store {
         })
     }
 
+    /// The tensors of these names, for [`crate::Program::run_reading`].
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn tensors(&self, names: &[&str]) -> Result<Vec<Tensor>> {
+        names.iter().map(|name| self.find(name)).collect()
+    }
+
     /// Writes f32 values.
     ///
     /// # Errors
@@ -181,6 +189,7 @@ impl Store {
                 format!("it holds {} {have}, {} values", tensor.dtype, have.len()),
             ));
         }
+        self.device.count_upload();
         match &tensor.storage {
             Storage::F32(buffer) => write_host(buffer, values, |x| x as f32),
             Storage::F64(buffer) => write_host(buffer, values, |x| x),
@@ -205,8 +214,7 @@ impl Store {
     /// # Errors
     /// An unknown name, or an error of the device.
     pub fn read(&self, names: &[&str]) -> Result<Vec<Host>> {
-        let tensors = names.iter().map(|name| self.find(name)).collect::<Result<Vec<_>>>()?;
-        read(&self.device, &tensors)
+        read(&self.device, &self.tensors(names)?)
     }
 
     /// Reads a float tensor.
@@ -240,22 +248,72 @@ impl Store {
 /// Reads tensors of this device in one readback.
 pub(crate) fn read(device: &Device, tensors: &[Tensor]) -> Result<Vec<Host>> {
     if let Kind::Gpu(gpu) = &device.kind {
-        let buffers: Vec<&gpu::Buffer> = tensors
-            .iter()
-            .filter_map(|t| if let Storage::Gpu(buffer) = &t.storage { Some(buffer) } else { None })
-            .collect();
-        let all = gpu.read(&buffers)?;
-        return Ok(tensors.iter().zip(all).map(|(tensor, bytes)| from_bytes(tensor, bytes)).collect());
+        return Ok(from_all_bytes(tensors, gpu.read(&gpu_buffers(tensors))?));
     }
     device.count_readback();
-    Ok(tensors
-        .iter()
-        .map(|tensor| match &tensor.storage {
-            Storage::F32(buffer) => read_host(buffer, Host::F32),
-            Storage::F64(buffer) => read_host(buffer, Host::F64),
-            Storage::Gpu(_) => unreachable!("a store's tensors are on its device"),
-        })
-        .collect())
+    Ok(tensors.iter().map(of_cpu).collect())
+}
+
+/// Values that are on their way from the device; see [`crate::Program::run_reading`].
+pub struct Reading(Way);
+
+enum Way {
+    /// Of a GPU, with the tensors they are of.
+    Gpu(gpu::Readback, Vec<Tensor>),
+    /// Of the CPU, where they are there at once; empty once they were taken.
+    Here(Option<Vec<Host>>),
+}
+
+impl Reading {
+    pub(crate) fn of_gpu(readback: gpu::Readback, tensors: &[Tensor]) -> Reading {
+        Reading(Way::Gpu(readback, tensors.to_vec()))
+    }
+
+    /// What tensors of a CPU executor hold now.
+    pub(crate) fn of_cpu(tensors: &[Tensor]) -> Reading {
+        Reading(Way::Here(Some(tensors.iter().map(of_cpu).collect())))
+    }
+
+    /// The values, one for each tensor, if they are there. It never waits, and gives them once.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn take(&mut self) -> Result<Option<Vec<Host>>> {
+        match &mut self.0 {
+            Way::Gpu(readback, tensors) => Ok(readback.take()?.map(|all| from_all_bytes(tensors, all))),
+            Way::Here(values) => Ok(values.take()),
+        }
+    }
+
+    /// The values, waited for; none if they were taken before.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn wait(self) -> Result<Vec<Host>> {
+        match self.0 {
+            Way::Gpu(readback, tensors) => Ok(from_all_bytes(&tensors, readback.wait()?)),
+            Way::Here(values) => Ok(values.unwrap_or_default()),
+        }
+    }
+}
+
+/// The buffers of a GPU's tensors.
+pub(crate) fn gpu_buffers(tensors: &[Tensor]) -> Vec<&gpu::Buffer> {
+    let buffers = tensors.iter().map(|tensor| &tensor.storage);
+    buffers.filter_map(|s| if let Storage::Gpu(buffer) = s { Some(buffer) } else { None }).collect()
+}
+
+fn from_all_bytes(tensors: &[Tensor], all: Vec<Vec<u8>>) -> Vec<Host> {
+    tensors.iter().zip(all).map(|(tensor, bytes)| from_bytes(tensor, bytes)).collect()
+}
+
+/// What a tensor of a CPU executor holds.
+fn of_cpu(tensor: &Tensor) -> Host {
+    match &tensor.storage {
+        Storage::F32(buffer) => read_host(buffer, Host::F32),
+        Storage::F64(buffer) => read_host(buffer, Host::F64),
+        Storage::Gpu(_) => unreachable!("a store's tensors are on its device"),
+    }
 }
 
 fn from_bytes(tensor: &Tensor, bytes: Vec<u8>) -> Host {

@@ -542,9 +542,12 @@ fn finish(
 fn dry_run(trainer: &Trainer) -> Result<()> {
     let steps = trainer.method().attack().steps();
     let [load, step, update] = trainer.schedules(trainer.recipe().batch)?;
-    say!("\nloading a batch and starting the attack\n{load}");
+    let [take, count] = trainer.feeding()?;
+    say!("\nwhat the step is, out of the epoch's tables\n{take}");
+    say!("loading a batch and starting the attack\n{load}");
     say!("a step of the attack, {steps} times a batch\n{step}");
     say!("the update of the weights\n{update}");
+    say!("counting on\n{count}");
     let flops = load.flops() + steps as u64 * step.flops() + update.flops();
     let launches = load.launch_count(1) + step.launch_count(steps) + update.launch_count(1);
     say!("one training step: 1 submission, {launches} launches, {:.1} MFLOP in products", flops as f64 / 1e6);

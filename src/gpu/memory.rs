@@ -76,7 +76,7 @@ impl Drop for Allocation {
 }
 
 /// Bytes a buffer of `bytes` takes: whole words (bytes are read as words of four), and never none.
-fn padded(bytes: u64) -> u64 {
+pub(super) fn padded(bytes: u64) -> u64 {
     bytes.max(1).saturating_add(3) & !3
 }
 

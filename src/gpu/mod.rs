@@ -8,11 +8,13 @@ mod adapter;
 mod memory;
 mod pass;
 mod pipeline;
+mod readback;
 
 pub use adapter::{AdapterKind, AdapterSummary, adapters};
 pub use memory::Buffer;
 pub use pass::{Dispatch, Pass};
 pub use pipeline::Pipeline;
+pub use readback::Readback;
 
 use crate::error::{Error, Result};
 use std::collections::{HashMap, VecDeque};
@@ -47,9 +49,9 @@ impl Default for Options {
 /// What a device was asked to do since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Calls of [`Gpu::submit`] that reached the queue, and the submissions [`Gpu::timed`] makes.
+    /// Calls of [`Gpu::submit`] and [`Gpu::submit_reading`] that reached the queue, and the submissions [`Gpu::timed`] makes.
     pub submissions: u64,
-    /// Calls of [`Gpu::read`].
+    /// Calls of [`Gpu::read`], which wait. What [`Gpu::submit_reading`] has on its way is not counted.
     pub readbacks: u64,
     /// Calls of [`Gpu::write`].
     pub uploads: u64,
@@ -70,6 +72,8 @@ struct Inner {
     memory: Arc<memory::Account>,
     pipelines: Mutex<HashMap<pipeline::Key, Arc<Pipeline>>>,
     under_way: Mutex<VecDeque<wgpu::SubmissionIndex>>,
+    /// Buffers that readbacks may take.
+    ring: Mutex<Vec<readback::Staging>>,
     pending_writes: AtomicU64,
     submissions: AtomicU64,
     readbacks: AtomicU64,
@@ -136,6 +140,7 @@ impl Gpu {
             faults,
             pipelines: Mutex::default(),
             under_way: Mutex::default(),
+            ring: Mutex::default(),
             pending_writes: AtomicU64::new(0),
             submissions: AtomicU64::new(0),
             readbacks: AtomicU64::new(0),

@@ -1,6 +1,6 @@
 //! Recording and submitting work: one compute pass a submission, and the same work under the clock.
 
-use super::{Buffer, Gpu, IN_FLIGHT, Pipeline, lock};
+use super::{Buffer, Gpu, IN_FLIGHT, Pipeline, Readback, lock};
 use crate::error::Result;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -105,15 +105,37 @@ impl Gpu {
     /// # Errors
     /// What the driver reports: at once for what is recorded, from a later call for what goes wrong while it runs.
     pub fn submit(&self, encode: impl FnOnce(&mut Pass<'_>)) -> Result<()> {
-        let (index, dispatches) = self.scoped("submission", 0, |device| {
+        self.send(&[], encode).map(drop)
+    }
+
+    /// As [`Gpu::submit`]; what `buffers` hold after it comes back with the same submission, when it is there.
+    ///
+    /// # Errors
+    /// As [`Gpu::submit`].
+    pub fn submit_reading(
+        &self,
+        buffers: &[&Buffer],
+        encode: impl FnOnce(&mut Pass<'_>),
+    ) -> Result<Readback> {
+        let made = self.send(buffers, encode)?;
+        made.ok_or_else(|| self.error("a readback of no buffers"))
+    }
+
+    fn send(&self, buffers: &[&Buffer], encode: impl FnOnce(&mut Pass<'_>)) -> Result<Option<Readback>> {
+        let (index, dispatches, readback) = self.scoped("submission", 0, |device| {
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut pass = Pass { pass: encoder.begin_compute_pass(&Default::default()), dispatches: 0 };
             encode(&mut pass);
             let dispatches = pass.dispatches;
             drop(pass);
-            (self.0.queue.submit([encoder.finish()]), dispatches)
-        })?;
-        self.submitted(index, dispatches)
+            let readback = match buffers {
+                [] => None,
+                buffers => Some(Readback::record(self, &mut encoder, buffers)?),
+            };
+            Ok((self.0.queue.submit([encoder.finish()]), dispatches, readback))
+        })??;
+        self.submitted(index, dispatches)?;
+        Ok(readback)
     }
 
     /// Counts a submission and bounds the work under way.

@@ -4,6 +4,8 @@ use super::{Backend, Plan};
 use crate::cpu::{Executor, Float};
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
+use crate::gpu::Pass;
+use crate::tensor::{Reading, Tensor, gpu_buffers};
 use std::time::{Duration, Instant};
 
 /// A part of a program.
@@ -82,32 +84,54 @@ impl<'a> Program<'a> {
     /// # Errors
     /// Of the device, also of earlier work.
     pub fn run(&self) -> Result<()> {
-        let Some(device) = self.device() else { return Ok(()) };
-        match &device.kind {
-            Kind::Gpu(gpu) => gpu.submit(|pass| {
-                for step in &self.steps {
-                    let (times, plan) = step.parts();
-                    if let Backend::Gpu(compiled) = &plan.backend
-                        && times > 0
-                    {
-                        compiled.encode_begin(pass);
-                        (0..times).for_each(|_| compiled.encode(pass));
-                    }
-                }
-            }),
-            _ => {
-                device.count_submission();
-                for step in &self.steps {
-                    let (times, plan) = step.parts();
-                    match &plan.backend {
-                        Backend::F32(executor) => repeat(&mut executor.borrow_mut(), times),
-                        Backend::F64(executor) => repeat(&mut executor.borrow_mut(), times),
-                        Backend::Gpu(_) => {}
-                    }
-                }
-                Ok(())
+        match self.device().map(|device| &device.kind) {
+            None => Ok(()),
+            Some(Kind::Gpu(gpu)) => gpu.submit(|pass| self.encode(pass)),
+            Some(_) => self.run_on_cpu(),
+        }
+    }
+
+    /// As [`Program::run`]; what `tensors` hold after it comes back with the same submission, and can be taken when
+    /// it is there: a loss a step without a wait a step. The tensors are of the program's device.
+    ///
+    /// # Errors
+    /// As [`Program::run`]; [`Error::Unsupported`] for a program of no plans.
+    pub fn run_reading(&self, tensors: &[Tensor]) -> Result<Reading> {
+        match self.device().map(|device| &device.kind) {
+            None => Err(Error::Unsupported("reading from a program of no plans".into())),
+            Some(Kind::Gpu(gpu)) => {
+                let readback = gpu.submit_reading(&gpu_buffers(tensors), |pass| self.encode(pass))?;
+                Ok(Reading::of_gpu(readback, tensors))
+            }
+            Some(_) => self.run_on_cpu().map(|()| Reading::of_cpu(tensors)),
+        }
+    }
+
+    fn encode(&self, pass: &mut Pass<'_>) {
+        for step in &self.steps {
+            let (times, plan) = step.parts();
+            if let Backend::Gpu(compiled) = &plan.backend
+                && times > 0
+            {
+                compiled.encode_begin(pass);
+                (0..times).for_each(|_| compiled.encode(pass));
             }
         }
+    }
+
+    fn run_on_cpu(&self) -> Result<()> {
+        if let Some(device) = self.device() {
+            device.count_submission();
+        }
+        for step in &self.steps {
+            let (times, plan) = step.parts();
+            match &plan.backend {
+                Backend::F32(executor) => repeat(&mut executor.borrow_mut(), times),
+                Backend::F64(executor) => repeat(&mut executor.borrow_mut(), times),
+                Backend::Gpu(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Runs it with a submission a launch: what replaying as one submission is measured against.

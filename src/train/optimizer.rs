@@ -104,21 +104,30 @@ impl Optimizer {
         updated
     }
 
-    /// Tells the store the learning rate of step `t` (counted from 1) and what depends on t.
+    /// The scalars that the recorded updates read in step `t` (counted from 1), by the names of their tensors: what
+    /// follows from the learning rate and t.
+    pub fn scalars(&self, t: u64, learning_rate: f64) -> Vec<(&'static str, f64)> {
+        match *self {
+            Optimizer::Sgd { .. } => vec![(RATE, learning_rate)],
+            Optimizer::Adam { weight_decay, decoupled } => {
+                let t = t as f64;
+                let rate = learning_rate / (1.0 - BETA1.powf(t));
+                let mut scalars = vec![(RATE, rate), (CORRECTION, 1.0 / (1.0 - BETA2.powf(t)).sqrt())];
+                if decoupled {
+                    scalars.push((KEEP, 1.0 - learning_rate * weight_decay));
+                }
+                scalars
+            }
+        }
+    }
+
+    /// Tells the store the scalars of step `t`.
     ///
     /// # Errors
     /// Of the device.
     pub fn prepare(&self, store: &Store, t: u64, learning_rate: f64) -> Result<()> {
-        let put = |name: &str, value: f64| store.put(name, Shape::scalar(), &Host::F64(vec![value]));
-        match *self {
-            Optimizer::Sgd { .. } => put(RATE, learning_rate),
-            Optimizer::Adam { weight_decay, decoupled } => {
-                let t = t as f64;
-                put(RATE, learning_rate / (1.0 - BETA1.powf(t)))?;
-                put(CORRECTION, 1.0 / (1.0 - BETA2.powf(t)).sqrt())?;
-                if decoupled { put(KEEP, 1.0 - learning_rate * weight_decay) } else { Ok(()) }
-            }
-        }
+        let scalars = self.scalars(t, learning_rate);
+        scalars.into_iter().try_for_each(|(name, x)| store.put(name, Shape::scalar(), &Host::F64(vec![x])))
     }
 }
 

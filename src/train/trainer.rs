@@ -1,6 +1,7 @@
 //! The training loop: one submission a step, an epoch's validation, the best weights kept, everything resumable.
 
 use super::checkpoint::{self, Checkpoint, Position, Weights};
+use super::feed::{Epoch, Feed};
 use super::{EpochRecord, Method, Observer, Optimizer, Recipe, Schedule, StepReport, method, optimizer};
 use crate::attack::{Classifier, Evaluation, Names, Pgd, Rational, RecordedAttack};
 use crate::data::Dataset;
@@ -11,16 +12,14 @@ use crate::philox;
 use crate::plan::{self, Plan, Program, Schedule as Launches, Step};
 use crate::shape::{DType, Shape};
 use crate::tape::{Purpose, Tape};
-use crate::tensor::{Host, Store};
+use crate::tensor::{Host, Reading, Store};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Images an evaluation takes at once: large enough to keep a device busy, small enough for any.
 pub const EVALUATION_BATCH: usize = 250;
-/// Steps between two reads of loss and accuracy: a read waits for the device.
-const STEPS_A_READ: u32 = 25;
-
 const LOSS: &str = "metrics.loss";
 const CORRECT: &str = "metrics.correct";
 /// Prefix of the tensors that hold averaged weights.
@@ -37,9 +36,24 @@ pub enum Outcome {
 
 /// The plans of a training step for batches of one size.
 struct BatchPlans {
-    names: Names,
+    feed: Feed,
     attack: RecordedAttack,
     update: Plan,
+}
+
+/// The totals of loss and right answers after a step of the epoch, on their way from the device.
+struct Underway {
+    /// Steps of the epoch that they are of.
+    steps: u32,
+    reading: Reading,
+}
+
+/// The last totals that came back.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    steps: u32,
+    loss: f64,
+    correct: f64,
 }
 
 /// A training run: a recipe, data on a device, weights.
@@ -134,7 +148,6 @@ impl Trainer {
         for name in [LOSS, CORRECT] {
             trainer.store.put(name, Shape::scalar(), &Host::F32(vec![0.0]))?;
         }
-        trainer.optimizer.prepare(&trainer.store, 1, 0.0)?;
         trainer.compile()?;
         Ok(trainer)
     }
@@ -258,13 +271,33 @@ impl Trainer {
         Ok([Launches::new(&load, true)?, Launches::new(&step, true)?, Launches::new(&update, true)?])
     }
 
+    /// The schedules that begin and end the program of a step: they tell the device what the step is. `whole` is the
+    /// size of the batches that an epoch is cut into, `batch` that of this one.
+    fn feed_schedules(&self, whole: usize, batch: usize, others: &[Launches]) -> Result<[Launches; 2]> {
+        let names = Trainer::names(batch);
+        let own = ["radius", "step"].map(|name| (name, names.of(name)));
+        let optimizer = self.optimizer.scalars(1, 0.0).into_iter().map(|(name, _)| (name, name.to_string()));
+        let scalars: Vec<(&str, String)> = own.into_iter().chain(optimizer).collect();
+        Feed::schedules(&names, [self.train.len(), whole, batch], &scalars, others)
+    }
+
+    /// The schedules that begin and end the program of a step on a whole batch: what the device tells itself.
+    ///
+    /// # Errors
+    /// A shape error of the architecture.
+    pub fn feeding(&self) -> Result<[Launches; 2]> {
+        let batch = self.recipe.batch;
+        self.feed_schedules(batch, batch, &self.schedules(batch)?)
+    }
+
     /// All that a run in batches of this size compiles: the plans of whole batches, those of an epoch's short last
     /// one, and those that judge the validation images (in batches that need not be larger).
     fn all_schedules(&self, batch: usize) -> Result<Vec<Launches>> {
-        let mut all = Vec::from(self.schedules(batch)?);
-        match self.train.len() % batch {
-            0 => {}
-            rest => all.extend(self.schedules(rest)?),
+        let mut all = Vec::new();
+        for (size, _) in self.batches(batch) {
+            let plans = self.schedules(size)?;
+            all.extend(self.feed_schedules(batch, size, &plans)?);
+            all.extend(plans);
         }
         if !self.validation.is_empty() {
             let judged = batch.min(EVALUATION_BATCH).min(self.validation.len());
@@ -272,6 +305,12 @@ impl Trainer {
             all.extend(Evaluation::schedules(&attack, self.on(Mode::Eval), "train", judged)?);
         }
         Ok(all)
+    }
+
+    /// Sizes of the batches that an epoch is cut into, `whole` ones and the short last one, with their names.
+    fn batches(&self, whole: usize) -> Vec<(usize, Names)> {
+        let sizes = [whole, self.train.len() % whole];
+        sizes.into_iter().filter(|&size| size > 0).map(|size| (size, Trainer::names(size))).collect()
     }
 
     /// Compiles the plans of whole batches and of the short last one, once it is clear that everything fits.
@@ -289,13 +328,15 @@ impl Trainer {
             }
             other => other,
         })?;
-        let rest = self.train.len() % batch;
-        for batch in [batch, rest].into_iter().filter(|&batch| batch > 0) {
-            let [load, step, update] = self.schedules(batch)?;
+        for (size, names) in self.batches(batch) {
+            let plans = self.schedules(size)?;
+            let feed = Feed::of(self.feed_schedules(batch, size, &plans)?, &self.store)?;
+            let [load, step, update] = plans;
             let steps = self.method.attack().steps();
             let attack = RecordedAttack::of(load, step, steps, &self.store)?;
             let update = Plan::of(update, &self.store)?;
-            self.plans.push((batch, BatchPlans { names: Trainer::names(batch), attack, update }));
+            self.store.put(&names.of("key"), [2], &Host::U32(self.key().into()))?;
+            self.plans.push((size, BatchPlans { feed, attack, update }));
         }
         Ok(())
     }
@@ -335,36 +376,53 @@ impl Trainer {
         Ok((rate, warm * self.recipe.threat()?.epsilon.value(), warm * self.method.attack().step_size()))
     }
 
-    /// Tells the device all that the next step is a function of, and gives the step's program.
-    fn prepare(&self, examples: &[u32]) -> Result<Program<'_>> {
-        let plans = self.plans(examples.len());
-        let (rate, epsilon, step) = self.rates(self.position.steps)?;
-        let elements = self.labels.len().min(1) * self.architecture.input().iter().product::<usize>();
-        let radius = self.method.attack().threat().projection_radius(epsilon, elements);
-        let (store, names) = (&self.store, &plans.names);
-        store.write_u32(&names.of("example"), examples)?;
-        // A method without random numbers, or without an attack, has no use for some of these, and its plans did not
-        // make them.
-        store.put(&names.of("key"), [2], &Host::U32(self.key().into()))?;
-        let counter = vec![self.position.epoch, self.position.step];
-        store.put(&names.of("counter"), [2], &Host::U32(counter))?;
-        store.put(&names.of("radius"), Shape::scalar(), &Host::F64(vec![radius]))?;
-        store.put(&names.of("step"), Shape::scalar(), &Host::F64(vec![step]))?;
-        self.optimizer.prepare(store, self.position.steps + 1, rate)?;
-        let mut steps = plans.attack.program();
-        steps.push(Step::Run(&plans.update));
-        Ok(Program::new(steps))
+    /// All that the steps of an epoch are functions of.
+    fn epoch(&self, epoch: u32) -> Result<Epoch> {
+        let first = u64::from(epoch) * u64::from(self.steps_an_epoch());
+        let elements = self.architecture.input().iter().product::<usize>();
+        let threat = self.method.attack().threat();
+        let mut scalars: Vec<(&'static str, Vec<f64>)> = Vec::new();
+        for step in first..first + u64::from(self.steps_an_epoch()) {
+            let (rate, epsilon, length) = self.rates(step)?;
+            let own = [("radius", threat.projection_radius(epsilon, elements)), ("step", length)];
+            let row = own.into_iter().chain(self.optimizer.scalars(step + 1, rate));
+            for (at, (name, value)) in row.enumerate() {
+                match scalars.get_mut(at) {
+                    Some((_, values)) => values.push(value),
+                    None => scalars.push((name, vec![value])),
+                }
+            }
+        }
+        Ok(Epoch { number: epoch, order: self.order(epoch), scalars })
     }
 
-    /// The program of the next step and its plans' schedules, for benches, profiles and tests. The step is prepared:
-    /// running the program trains on it.
+    /// Tells the device an epoch, of which `position` says what is done.
+    fn tell(&self, epoch: &Epoch) -> Result<()> {
+        epoch.tell(&self.store, &self.batches(self.recipe.batch), self.position.step)
+    }
+
+    /// Images of step `step` of an epoch.
+    fn images(&self, step: u32) -> usize {
+        self.recipe.batch.min(self.train.len() - step as usize * self.recipe.batch)
+    }
+
+    /// The program of step `step` of the epoch that the device was told.
+    fn program(&self, step: u32) -> Program<'_> {
+        let plans = self.plans(self.images(step));
+        let mut steps = vec![plans.feed.take()];
+        steps.extend(plans.attack.program());
+        steps.extend([Step::Run(&plans.update), plans.feed.count()]);
+        Program::new(steps)
+    }
+
+    /// The program of the next step, for benches, profiles and tests. The device is told the epoch: running the
+    /// program trains on the step, and running it again on the step after that.
     ///
     /// # Errors
     /// Of the device.
     pub fn next_step(&self) -> Result<Program<'_>> {
-        let order = self.order(self.position.epoch);
-        let start = self.position.step as usize * self.recipe.batch;
-        self.prepare(&order[start..(start + self.recipe.batch).min(order.len())])
+        self.tell(&self.epoch(self.position.epoch)?)?;
+        Ok(self.program(self.position.step))
     }
 
     /// Trains until the end or until `stop` is set, which is looked at after every step.
@@ -373,45 +431,50 @@ impl Trainer {
     /// [`Error::NotFinite`] when the loss is not finite, with the launch that made it so, the last good weights
     /// being saved; an error of the device, of the disk or of the observer.
     pub fn run(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
+        let mut known = None;
         while self.position.epoch < self.recipe.epochs {
             let start = Instant::now();
             let (before, position) = (self.state()?, self.position.clone());
             if self.position.step == 0 {
                 self.reset_metrics()?;
             }
-            let order = self.order(self.position.epoch);
-            let batches: Vec<&[u32]> = order.chunks(self.recipe.batch).collect();
-            let first = self.position.step as usize;
+            let epoch = match known.take() {
+                Some(epoch) => epoch,
+                None => self.epoch(self.position.epoch)?,
+            };
+            self.tell(&epoch)?;
+            let metrics = self.store.tensors(&[LOSS, CORRECT])?;
+            let mut underway: VecDeque<Underway> = VecDeque::new();
+            let mut totals = Totals { steps: self.position.step, ..Totals::default() };
             let mut images = 0;
-            // Read with the epoch's last step; a run only enters an epoch that has steps left.
-            let mut totals = (0.0, 0.0);
-            for examples in batches.iter().skip(first) {
-                self.prepare(examples)?.run()?;
+            while self.position.step < self.steps_an_epoch() {
+                let step = self.position.step;
+                let reading = self.program(step).run_reading(&metrics);
+                let reading = reading.map_err(|error| self.during(error, &totals))?;
                 self.position.step += 1;
                 self.position.steps += 1;
-                images += examples.len();
-                let last = self.position.step as usize == batches.len();
+                underway.push_back(Underway { steps: self.position.step, reading });
+                images += self.images(step);
+                let last = self.position.step == self.steps_an_epoch();
                 let stopping = !last && stop.load(Ordering::Relaxed);
-                let read = last || stopping || self.position.step.is_multiple_of(STEPS_A_READ);
-                let mut report = StepReport {
-                    epoch: self.position.epoch + 1,
-                    images: examples.len(),
-                    loss: None,
-                    accuracy: None,
-                };
-                if read {
-                    let seen = self.train.len().min(self.position.step as usize * self.recipe.batch) as f64;
-                    totals = self.metrics()?;
-                    let (loss, correct) = totals;
-                    // What is about to be judged or saved is looked at as a whole.
-                    let sound = if last || stopping { self.is_finite()? } else { loss.is_finite() };
-                    if !sound {
-                        return Err(self.not_finite(&batches, &before, &position));
-                    }
-                    report.loss = Some(loss / seen);
-                    report.accuracy = Some(correct / seen);
+                if last && self.position.epoch + 1 < self.recipe.epochs {
+                    // While the device is at the epoch's last steps.
+                    known = Some(self.epoch(self.position.epoch + 1)?);
                 }
-                observer.step(&report);
+                let wait = last || stopping;
+                let fresh = collect(&mut underway, wait, &mut totals);
+                let fresh = fresh.map_err(|error| self.during(error, &totals))?;
+                // What is about to be judged or saved is looked at as a whole.
+                if !totals.loss.is_finite() || (wait && !self.is_finite()?) {
+                    return Err(self.not_finite(totals.steps, &before, &position));
+                }
+                let seen = self.train.len().min(totals.steps as usize * self.recipe.batch) as f64;
+                observer.step(&StepReport {
+                    epoch: self.position.epoch + 1,
+                    images: self.images(step),
+                    loss: fresh.then(|| totals.loss / seen),
+                    accuracy: fresh.then(|| totals.correct / seen),
+                });
                 if stopping {
                     self.position.seconds += start.elapsed().as_secs_f64();
                     self.save()?;
@@ -431,11 +494,18 @@ impl Trainer {
         Ok(Outcome::Finished)
     }
 
+    /// The error of a device, with the steps that it may have come from: those after the last one whose loss came
+    /// back, up to the one that was being handed over.
+    fn during(&self, error: Error, totals: &Totals) -> Error {
+        let (first, last) = (totals.steps + 1, self.position.step + 1);
+        error.during(&format!("steps {first} to {last} of epoch {}", self.position.epoch + 1))
+    }
+
     fn end_epoch(
         &mut self,
         start: Instant,
         examples_per_second: f64,
-        (loss, correct): (f64, f64),
+        Totals { loss, correct, .. }: Totals,
     ) -> Result<EpochRecord> {
         let (learning_rate, epsilon, _) = self.rates(self.position.steps.saturating_sub(1))?;
         let (mut clean, mut robust) = (None, None);
@@ -523,11 +593,6 @@ impl Trainer {
     /// The best weights so far by validation, and the epoch they are of.
     pub fn best(&self) -> Option<(&Weights, u32)> {
         Some((self.best.as_ref()?, self.position.best?.1))
-    }
-
-    fn metrics(&self) -> Result<(f64, f64)> {
-        let read = self.store.read(&[LOSS, CORRECT])?;
-        Ok((read[0].to_f64()[0], read[1].to_f64()[0]))
     }
 
     fn reset_metrics(&self) -> Result<()> {
@@ -642,8 +707,8 @@ impl Trainer {
 
     /// The error of a loss or a weight that is not finite. Finds the launch that first made it so, and saves the
     /// weights that this stretch of training began with: the epoch's first, or those that were resumed from.
-    fn not_finite(&mut self, batches: &[&[u32]], before: &[(String, Host)], position: &Position) -> Error {
-        match self.find_not_finite(batches, before, position) {
+    fn not_finite(&mut self, last: u32, before: &[(String, Host)], position: &Position) -> Error {
+        match self.find_not_finite(last, before, position) {
             Ok((launch, step)) => {
                 let kept = match (position.steps, position.step) {
                     (0, _) => "the initial weights".to_string(),
@@ -665,33 +730,28 @@ impl Trainer {
     }
 
     /// Runs again from where this stretch of training began (the same bits) to the first step after which a weight,
-    /// the optimiser's state or the loss is not finite, and that step once more launch by launch. Gives the launch
-    /// and the step within the epoch, counted from 0.
+    /// the optimiser's state or the loss is not finite, and that step once more launch by launch; `last` is a step of
+    /// the epoch after which one was not, counted from 1. Gives the launch and the step within the epoch, counted
+    /// from 0.
     fn find_not_finite(
         &mut self,
-        batches: &[&[u32]],
+        last: u32,
         before: &[(String, Host)],
         position: &Position,
     ) -> Result<(String, u32)> {
-        let last = self.position.step;
         self.rewind(before, position)?;
         self.save()?;
-        while self.position.step + 1 < last {
-            self.prepare(batches[self.position.step as usize])?.run()?;
+        let mut culprit = position.step;
+        while culprit + 1 < last {
+            self.program(culprit).run()?;
             if !self.is_finite()? {
                 break;
             }
-            self.position.step += 1;
-            self.position.steps += 1;
+            culprit += 1;
         }
-        let culprit = self.position.step;
         self.rewind(before, position)?;
-        while self.position.step < culprit {
-            self.prepare(batches[self.position.step as usize])?.run()?;
-            self.position.step += 1;
-            self.position.steps += 1;
-        }
-        let launch = self.prepare(batches[culprit as usize])?.first_not_finite()?;
+        (position.step..culprit).try_for_each(|step| self.program(step).run())?;
+        let launch = self.program(culprit).first_not_finite()?;
         self.rewind(before, position)?;
         Ok((launch.unwrap_or_else(|| "none on the second run".into()), culprit))
     }
@@ -700,6 +760,32 @@ impl Trainer {
     fn rewind(&mut self, state: &[(String, Host)], position: &Position) -> Result<()> {
         self.position = position.clone();
         self.restore(state)?;
-        if position.step == 0 { self.reset_metrics() } else { Ok(()) }
+        if position.step == 0 {
+            self.reset_metrics()?;
+        }
+        self.tell(&self.epoch(position.epoch)?)
     }
+}
+
+/// Takes the totals that came back, or waits for all that are under way; whether there were new ones. Stops at
+/// totals that are not finite, and takes them a step at a time: the step that made them so is not far.
+fn collect(underway: &mut VecDeque<Underway>, wait: bool, totals: &mut Totals) -> Result<bool> {
+    let mut fresh = false;
+    while let Some(mut next) = underway.pop_front() {
+        let values = match (next.reading.take()?, wait) {
+            (Some(values), _) => values,
+            (None, true) => next.reading.wait()?,
+            (None, false) => {
+                underway.push_front(next);
+                break;
+            }
+        };
+        let value = |at: usize| values.get(at).map_or(f64::NAN, |host| host.to_f64()[0]);
+        *totals = Totals { steps: next.steps, loss: value(0), correct: value(1) };
+        fresh = true;
+        if !totals.loss.is_finite() {
+            break;
+        }
+    }
+    Ok(fresh)
 }
