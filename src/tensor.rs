@@ -1,10 +1,15 @@
 //! Named tensors on a device: what plans share and what survives a run.
 
+mod pool;
+
+pub(crate) use pool::share;
+
 use crate::cpu::{self, Data};
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::gpu;
 use crate::shape::{DType, Shape};
+use pool::Pool;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -73,12 +78,13 @@ impl Host {
 pub struct Store {
     device: Device,
     tensors: Arc<Mutex<BTreeMap<String, Tensor>>>,
+    pool: Arc<Mutex<Pool>>,
 }
 
 impl Store {
     /// An empty store on this device.
     pub fn new(device: &Device) -> Store {
-        Store { device: device.clone(), tensors: Arc::default() }
+        Store { device: device.clone(), tensors: Arc::default(), pool: Arc::default() }
     }
 
     /// Its device.
@@ -237,6 +243,31 @@ impl Store {
     /// As [`Store::read`].
     pub fn read_f64(&self, name: &str) -> Result<Vec<f64>> {
         Ok(self.read(&[name])?.remove(0).to_f64())
+    }
+
+    /// Temporaries of at least these types and elements for a plan of this thread, shared with its other plans.
+    pub(crate) fn temporaries(&self, wanted: &[(DType, usize)]) -> Result<Vec<Arc<Tensor>>> {
+        self.pool().take(&self.device, wanted)
+    }
+
+    /// Types and elements of the temporaries that the next plan of this thread may share.
+    pub(crate) fn temporary_sizes(&self) -> Vec<(DType, usize)> {
+        self.pool().sizes()
+    }
+
+    /// Scratch memory for the CPU executors of this thread's plans.
+    pub(crate) fn workspace(&self) -> cpu::Workspace {
+        self.pool().workspace()
+    }
+
+    fn pool(&self) -> std::sync::MutexGuard<'_, Pool> {
+        // A panic elsewhere cannot leave the lists half changed.
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of the memory that its plans share for their temporaries, and for the CPU executor's scratch.
+    pub fn temporary_bytes(&self) -> u64 {
+        self.pool().bytes()
     }
 
     /// Bytes of all tensors.

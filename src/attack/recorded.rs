@@ -169,11 +169,6 @@ impl RecordedAttack {
         Ok(RecordedAttack { load: Plan::of(load, store)?, step: Plan::of(step, store)?, steps })
     }
 
-    /// Bytes of temporaries of both plans.
-    pub fn temporary_bytes(&self) -> u64 {
-        self.load.temporary_bytes() + self.step.temporary_bytes()
-    }
-
     /// Loading, start and all steps, as parts of a program.
     pub fn program(&self) -> Vec<Step<'_>> {
         vec![Step::Run(&self.load), Step::Repeat(self.steps, &self.step)]

@@ -23,14 +23,14 @@ pub use float::Float;
 
 use crate::launch::{Kernel, Launch, MAX_OPERANDS, Place};
 use crate::shape::DType;
-use blocks::{Line, scratch};
+use blocks::{Line, lines, scratch};
 use conv2d::Convolution;
 use matmul::Product;
 use movement::View;
 use random::Stream;
 use reduce::Fold;
 use stages::{Epilogue, Steps};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 /// Elements of a tensor on the host.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,6 +94,29 @@ pub fn allocate<T: Float>(dtype: DType, len: usize) -> Buffer<T> {
     }))
 }
 
+/// Memory for a launch's partial results and packed filters, of unspecified contents between launches. Clones are the
+/// same memory: executors that do not run at once share it. It is as large as the largest need among them.
+#[derive(Clone, Default)]
+pub struct Workspace(Arc<Mutex<Vec<Line>>>);
+
+impl Workspace {
+    /// Bytes taken.
+    pub fn bytes(&self) -> u64 {
+        size_of_val(self.lock().as_slice()) as u64
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Line>> {
+        // What a panic leaves in it is of no interest to the next launch.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes of workspace that running `launches` takes.
+pub fn scratch_bytes<T: Float>(launches: &[Launch]) -> u64 {
+    let needed = launches.iter().map(|launch| Ready::new::<T>(launch).scratch::<T>(launch)).max();
+    (lines::<T>(needed.unwrap_or(0)) * size_of::<Line>()) as u64
+}
+
 /// What a launch needs besides its memory, resolved once.
 struct Ready {
     steps: Steps,
@@ -140,23 +163,27 @@ pub struct Executor<T> {
     ready: Vec<Ready>,
     slots: Vec<Buffer<T>>,
     tensors: Vec<Buffer<T>>,
-    /// Memory for a launch's partial results and packed filters; one launch runs at a time.
-    scratch: Vec<Line>,
+    workspace: Workspace,
 }
 
 impl<T: Float> Executor<T> {
     /// An executor of `launches`, the first `prologue` of which are frozen, over these slots and tensors, which must be
     /// at least as long as the launches use them and of the launches' types; a slot serves values of one type only.
-    /// All scratch memory is made here.
+    /// The workspace grows to what the launches need.
     pub fn new(
         launches: Vec<Launch>,
         prologue: usize,
         slots: Vec<Buffer<T>>,
         tensors: Vec<Buffer<T>>,
+        workspace: Workspace,
     ) -> Executor<T> {
         let ready: Vec<Ready> = launches.iter().map(Ready::new::<T>).collect();
         let needed = launches.iter().zip(&ready).map(|(launch, ready)| ready.scratch::<T>(launch)).max();
-        Executor { launches, prologue, ready, slots, tensors, scratch: scratch::<T>(needed.unwrap_or(0)) }
+        let needed = needed.unwrap_or(0);
+        if workspace.lock().len() < lines::<T>(needed) {
+            *workspace.lock() = scratch::<T>(needed);
+        }
+        Executor { launches, prologue, ready, slots, tensors, workspace }
     }
 
     /// The launches, in order.
@@ -206,7 +233,8 @@ impl<T: Float> Executor<T> {
         match &mut *output {
             Data::Float(out) => {
                 let convolution = ready.convolution.as_ref();
-                run_floats(launch, convolution, &inputs, &mut out[..len], &epilogue, &mut self.scratch);
+                let scratch = &mut self.workspace.lock();
+                run_floats(launch, convolution, &inputs, &mut out[..len], &epilogue, scratch);
             }
             Data::U32(out) => run_integers(launch, &inputs, &mut out[..len]),
             Data::U8(_) => unreachable!("no launch writes bytes"),

@@ -12,18 +12,19 @@ pub use lower::TensorUse;
 pub use memory::Slot;
 pub use program::{Program, Step, Timing};
 
-use crate::cpu::Executor;
+use crate::cpu::{self, Executor};
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::kernels::{self, Compiled};
 use crate::launch::{self, Kernel, Launch, Place};
-use crate::shape::{DType, Shape};
+use crate::shape::DType;
 use crate::tape::{Op, Tape};
 use crate::tensor::{self, Host, Storage, Store, Tensor};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// What a plan will do, before any device is asked for anything.
 pub struct Schedule {
@@ -79,6 +80,11 @@ impl Schedule {
     pub fn launch_count(&self, times: usize) -> usize {
         let prologue = if times == 0 { 0 } else { self.prologue };
         prologue + times * (self.launches.len() - self.prologue)
+    }
+
+    /// Type and elements of each slot.
+    fn slot_sizes(&self) -> Vec<(DType, usize)> {
+        self.slots.iter().map(|slot| (slot.dtype, slot.len)).collect()
     }
 
     /// Bytes of temporaries.
@@ -170,7 +176,8 @@ enum Backend {
 pub struct Plan {
     schedule: Schedule,
     device: Device,
-    slots: Vec<Tensor>,
+    /// Shared with the other plans of the store and thread.
+    slots: Vec<Arc<Tensor>>,
     tensors: Vec<Tensor>,
     backend: Backend,
 }
@@ -207,34 +214,28 @@ impl Plan {
                 store.write(&tensor.name, &Host::F64(vec![value]))?;
             }
         }
-        let slots = schedule
-            .slots
-            .iter()
-            .enumerate()
-            .map(|(index, slot)| {
-                let storage =
-                    tensor::allocate(&device, slot.dtype, slot.len, &format!("temporary t{index}"))?;
-                Ok(Tensor { shape: Shape::new(&[slot.len]), dtype: slot.dtype, storage })
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let slots = store.temporaries(&schedule.slot_sizes())?;
+        let of_slots = || slots.iter().map(|slot| &**slot);
         let backend = match &device.kind {
             Kind::Cpu => Backend::F32(RefCell::new(Executor::new(
                 schedule.launches.clone(),
                 schedule.prologue,
-                buffers(&slots, |s| if let Storage::F32(b) = s { Some(b.clone()) } else { None }),
+                buffers(of_slots(), |s| if let Storage::F32(b) = s { Some(b.clone()) } else { None }),
                 buffers(&tensors, |s| if let Storage::F32(b) = s { Some(b.clone()) } else { None }),
+                store.workspace(),
             ))),
             Kind::Reference => Backend::F64(RefCell::new(Executor::new(
                 schedule.launches.clone(),
                 schedule.prologue,
-                buffers(&slots, |s| if let Storage::F64(b) = s { Some(b.clone()) } else { None }),
+                buffers(of_slots(), |s| if let Storage::F64(b) = s { Some(b.clone()) } else { None }),
                 buffers(&tensors, |s| if let Storage::F64(b) = s { Some(b.clone()) } else { None }),
+                store.workspace(),
             ))),
             Kind::Gpu(gpu) => Backend::Gpu(Box::new(Compiled::new(
                 gpu,
                 &schedule.launches,
                 schedule.prologue,
-                &buffers(&slots, |s| if let Storage::Gpu(b) = s { Some(b.clone()) } else { None }),
+                &buffers(of_slots(), |s| if let Storage::Gpu(b) = s { Some(b.clone()) } else { None }),
                 &buffers(&tensors, |s| if let Storage::Gpu(b) = s { Some(b.clone()) } else { None }),
             )?)),
         };
@@ -246,7 +247,7 @@ impl Plan {
         &self.schedule
     }
 
-    /// Bytes of its temporaries.
+    /// Bytes of its temporaries, which it shares with other plans of its store: see [`Store::temporary_bytes`].
     pub fn temporary_bytes(&self) -> u64 {
         self.schedule.temporary_bytes()
     }
@@ -263,7 +264,7 @@ impl Plan {
     fn output(&self, launch: usize) -> Result<Host> {
         let launch = &self.schedule.launches[launch];
         let tensor = match launch.output {
-            Place::Slot(slot) => &self.slots[slot],
+            Place::Slot(slot) => &*self.slots[slot],
             Place::Tensor(tensor) => &self.tensors[tensor],
         };
         // A slot may be larger than this value.
@@ -285,10 +286,14 @@ impl Plan {
     }
 }
 
-fn buffers<B>(tensors: &[Tensor], of: impl Fn(&Storage) -> Option<B>) -> Vec<B> {
-    let found: Vec<B> = tensors.iter().filter_map(|tensor| of(&tensor.storage)).collect();
-    debug_assert_eq!(found.len(), tensors.len(), "a store's tensors are on its device");
-    found
+fn buffers<'a, B>(
+    tensors: impl IntoIterator<Item = &'a Tensor>,
+    of: impl Fn(&Storage) -> Option<B>,
+) -> Vec<B> {
+    tensors
+        .into_iter()
+        .map(|tensor| of(&tensor.storage).expect("a store's tensors are on its device"))
+        .collect()
 }
 
 /// That no tensor is read in one shape and written in another.
@@ -309,8 +314,9 @@ fn check_assignments(tape: &Tape) -> Result<()> {
     Ok(())
 }
 
-/// Whether compiling all of these against `store` fits what its device has left: their temporaries, the
-/// tensors that the store does not hold yet, and their kernels' scratch memory.
+/// Whether compiling all of these, in this order, against `store` fits what its device has left: their temporaries
+/// (which they share with each other and with the plans there are), the tensors that the store does not hold yet, and
+/// their kernels' scratch memory.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`] where it does not.
@@ -318,21 +324,32 @@ pub fn fits(schedules: &[Schedule], store: &Store) -> Result<()> {
     let device = store.device();
     let (available, largest_buffer) = match &device.kind {
         Kind::Gpu(gpu) => (gpu.memory_budget().saturating_sub(gpu.memory_used()), gpu.max_buffer()),
-        _ => (device.memory_left(store.bytes()), u64::MAX),
+        _ => (device.memory_left(store.bytes() + store.temporary_bytes()), u64::MAX),
     };
     let mut new = BTreeMap::new();
-    let (mut temporaries, mut largest) = (0, 0);
+    let (mut temporaries, mut scratch, mut largest) = (0, 0, 0);
+    let mut at_hand = store.temporary_sizes();
     for schedule in schedules {
-        temporaries += schedule.temporary_bytes();
-        if let Kind::Gpu(gpu) = &device.kind {
-            temporaries += kernels::scratch_bytes(&schedule.launches, &kernels::Target::of(gpu))?;
+        let wanted = schedule.slot_sizes();
+        let shared = tensor::share(&at_hand, &wanted);
+        for (size, _) in wanted.into_iter().zip(shared).filter(|(_, shared)| shared.is_none()) {
+            temporaries += size.0.buffer_bytes(size.1);
+            at_hand.push(size);
+        }
+        match &device.kind {
+            Kind::Gpu(gpu) => {
+                temporaries += kernels::scratch_bytes(&schedule.launches, &kernels::Target::of(gpu))?;
+            }
+            Kind::Cpu => scratch = cpu::scratch_bytes::<f32>(&schedule.launches).max(scratch),
+            Kind::Reference => scratch = cpu::scratch_bytes::<f64>(&schedule.launches).max(scratch),
         }
         let missing = schedule.tensors.iter().filter(|tensor| store.get(&tensor.name).is_none());
         new.extend(missing.map(|t| (t.name.as_str(), t.dtype.buffer_bytes(t.shape.len()))));
         let slots = schedule.slots.iter().map(|slot| slot.dtype.buffer_bytes(slot.len));
         largest = slots.chain(new.values().copied()).max().unwrap_or(0).max(largest);
     }
-    let needed = temporaries + new.values().sum::<u64>();
+    let scratch = scratch.saturating_sub(store.workspace().bytes());
+    let needed = temporaries + scratch + new.values().sum::<u64>();
     let (what, needed, available) = match () {
         () if needed > available => ("the plan", needed, available),
         () if largest > largest_buffer => ("the plan's largest tensor", largest, largest_buffer),

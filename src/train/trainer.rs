@@ -192,10 +192,9 @@ impl Trainer {
         (self.train.len(), self.validation.len())
     }
 
-    /// Bytes of its tensors (data set, weights, optimiser, batches) and of all its plans' temporaries.
+    /// Bytes of its tensors (data set, weights, optimiser, batches) and of the temporaries that its plans share.
     pub fn memory(&self) -> (u64, u64) {
-        let of = |plans: &BatchPlans| plans.attack.temporary_bytes() + plans.update.temporary_bytes();
-        (self.store.bytes(), self.plans.iter().map(|(_, plans)| of(plans)).sum())
+        (self.store.bytes(), self.store.temporary_bytes())
     }
 
     /// Steps of an epoch.

@@ -4,7 +4,7 @@
 mod cases;
 mod reference;
 
-use adamant::cpu::{Data, Executor, Float, allocate};
+use adamant::cpu::{Data, Executor, Float, Workspace, allocate};
 use adamant::launch::{Kernel, Launch, Operand, Place, Stage};
 use adamant::tape::{Binary, Distribution, Purpose, Reduction, Unary};
 use adamant::{DType, Shape, Stretch};
@@ -48,7 +48,8 @@ fn run<T: Float>(case: &Case) -> Data<T> {
             buffer
         })
         .collect();
-    let mut executor = Executor::new(vec![case.launch.clone()], 0, vec![slot.clone()], tensors);
+    let mut executor =
+        Executor::new(vec![case.launch.clone()], 0, vec![slot.clone()], tensors, Workspace::default());
     executor.run();
     if !case.launch.updates_in_place() {
         // Nothing of the first run may leak into the second.

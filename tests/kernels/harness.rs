@@ -2,7 +2,7 @@
 //!
 //! The convention of a test's launch: inputs and operands are `Place::Tensor(i)`, the output is `Place::Slot(0)`.
 
-use adamant::cpu::{self, Data, Executor};
+use adamant::cpu::{self, Data, Executor, Workspace};
 use adamant::gpu::{Gpu, Options, adapters};
 use adamant::kernels::{Calls, Compiled, Target, calls};
 use adamant::launch::{Kernel, Launch, Operand, Place, Stage};
@@ -139,7 +139,7 @@ pub fn run_calls(way: &Way, launch: &Launch, calls: Calls, tensors: &[Host], bef
 pub fn reference(launch: &Launch, tensors: &[Host], before: &Host) -> Data<f64> {
     let slot = before.to_reference();
     let tensors = tensors.iter().map(Host::to_reference).collect();
-    Executor::<f64>::new(vec![launch.clone()], 0, vec![slot.clone()], tensors).run();
+    Executor::<f64>::new(vec![launch.clone()], 0, vec![slot.clone()], tensors, Workspace::default()).run();
     slot.read().unwrap().clone()
 }
 

@@ -202,13 +202,15 @@ fn a_gpu_allocates_exactly_the_bytes_that_are_planned() {
     let plan = Plan::of(planned, &store).unwrap();
     assert_eq!(used() - before, temporary + tensors);
     assert_eq!(store.bytes(), tensors);
-    // A second plan finds the tensors; dropping both gives the temporaries back.
+    // A second plan finds the tensors and works in the same temporaries; the last plan dropped gives those back.
     let again = schedule(37).unwrap();
     assert_eq!(again.new_tensor_bytes(&store), 0);
     let again = Plan::of(again, &store).unwrap();
-    assert_eq!(used() - before, 2 * temporary + tensors);
+    assert_eq!((used() - before, store.temporary_bytes()), (temporary + tensors, temporary));
     again.run().unwrap();
-    drop((plan, again));
+    drop(plan);
+    assert_eq!(used() - before, temporary + tensors);
+    drop(again);
     device.wait().unwrap();
     assert_eq!(used() - before, tensors);
 }
@@ -234,10 +236,59 @@ fn a_plan_that_does_not_fit_is_refused_before_anything_is_allocated() {
     }
     assert_eq!(device.memory().unwrap().used, before);
     assert!(store.names().is_empty(), "{:?}", store.names());
+    // What does not fit beside another plan fits in the memory of both.
+    let plan = Plan::of(schedule(37).unwrap(), &store).unwrap();
+    plan.run().unwrap();
     Plan::of(schedule(37).unwrap(), &store).unwrap().run().unwrap();
     device.set_memory_budget(device.memory().unwrap().used);
     let elsewhere = Store::new(&device);
     assert_eq!(largest_batch(&elsewhere, 64, schedule), None);
+}
+
+#[test]
+fn plans_of_one_thread_share_temporaries_and_plans_of_two_do_not() {
+    let store = Store::new(&Device::cpu());
+    let planned = |batch| {
+        // The tensors have the batch's shape.
+        store.names().iter().for_each(|name| store.remove(name));
+        Plan::of(schedule(batch).unwrap(), &store).unwrap()
+    };
+    let (small, large) = (planned(7), planned(50));
+    // Every slot of this plan grows with the batch, so that the larger plan finds none that is large enough.
+    let both = small.temporary_bytes() + large.temporary_bytes();
+    assert_eq!(store.temporary_bytes(), both);
+    let again = planned(20);
+    assert_eq!(store.temporary_bytes(), both);
+    let elsewhere = std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            store.names().iter().for_each(|name| store.remove(name));
+            let plan = Plan::of(schedule(7).unwrap(), &store).unwrap();
+            (store.temporary_bytes(), plan.temporary_bytes())
+        });
+        other.join().unwrap()
+    });
+    assert_eq!(elsewhere.0, both + elsewhere.1);
+    drop((small, large, again));
+    assert_eq!(store.temporary_bytes(), 0);
+}
+
+#[test]
+fn a_training_step_takes_no_more_than_its_largest_plan() {
+    let data = dataset([28, 28, 1]);
+    for model in ["mnist-fast", "preact-resnet18-w4"] {
+        let recipe = Recipe { model: model.into(), batch: 8, validation: 0, ..Recipe::default() };
+        let architecture = architectures::by_name(model, [28, 28, 1], 10).unwrap();
+        let trainer = Trainer::new(recipe, architecture, &data, &Device::cpu()).unwrap();
+        let schedules = trainer.schedules(8).unwrap();
+        let [load, step, update] = &schedules.each_ref().map(Schedule::temporary_bytes);
+        let scratch =
+            schedules.iter().map(|s| adamant::cpu::scratch_bytes::<f32>(&s.launches)).max().unwrap();
+        let (all, largest) = (load + step + update, *load.max(step).max(update));
+        let taken = trainer.memory().1 - scratch;
+        // Not quite the largest plan: the sizes of their slots differ.
+        assert!(largest <= taken && taken < all, "{model}: {largest} <= {taken} < {all}");
+        assert!(taken as f64 <= 1.25 * largest as f64, "{model}: {taken} for a plan of {largest}");
+    }
 }
 
 #[test]

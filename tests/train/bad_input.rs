@@ -215,7 +215,7 @@ fn a_batch_larger_than_memory() {
     for device in &devices {
         let flags = |batch: &str| -> Vec<String> {
             let all =
-                tiny.short(&["--batch", batch, "--memory", "400KiB", "--out", "run", "--device", device]);
+                tiny.short(&["--batch", batch, "--memory", "300KiB", "--out", "run", "--device", device]);
             all.into_iter().map(String::from).collect()
         };
         let refuses = |batch: usize| {
