@@ -4,7 +4,7 @@
 //   bytes    out[r, c] = finish(table[index[r], c] / 255), the table as bytes, four to a word
 //
 // Bindings: table [table, row], index [rows], out [rows, row]. An index past the table reads its last row.
-// Tiling: an invocation handles PER elements, WORKGROUP apart.
+// Tiling: an invocation handles PER elements.
 
 const WORKGROUP = 64u;
 const PER = 1u;
@@ -26,6 +26,7 @@ alias Out = Element;
 @group(0) @binding(7) var<storage, read_write> out: array<Out>;
 
 // #include common/index.wgsl
+// #include common/element.wgsl
 // #include common/finish.wgsl
 
 // b / 255 rounded to nearest, for b < 256, by integers, because a WGSL division may be off by 2.5 ulp. The binary
@@ -52,9 +53,9 @@ fn forward(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first = flat(group, groups) * (WORKGROUP * PER) + lane;
+    let tile = flat(group, groups);
     for (var j = 0u; j < PER; j++) {
-        let i = first + j * WORKGROUP;
+        let i = element(tile, lane, j);
         if i < params.len {
             out[i] = Out(finish(Element(x[source(i)]), i));
         }
@@ -67,9 +68,9 @@ fn bytes(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first = flat(group, groups) * (WORKGROUP * PER) + lane;
+    let tile = flat(group, groups);
     for (var j = 0u; j < PER; j++) {
-        let i = first + j * WORKGROUP;
+        let i = element(tile, lane, j);
         if i < params.len {
             let at = source(i);
             // The conversion does nothing: bytes become floats. It lets the file stand where Element is u32.

@@ -5,8 +5,8 @@
 //   fill     out[i] = finish(value, i)
 //
 // Bindings: x [modulo], out [len].
-// Tiling: an invocation handles PER elements, WORKGROUP apart, so that neighbours in a workgroup are neighbours in
-// memory.
+// Tiling: an invocation handles PER elements. Where everything comes in fours, an element is a vector of four (x_vec4.wgsl, out_vec4.wgsl) and len and
+// modulo count vectors.
 
 const WORKGROUP = 64u;
 const PER = 1u;
@@ -21,13 +21,12 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-alias In1 = Element;
-@group(0) @binding(1) var<storage, read> x: array<In1>;
-alias Out = Element;
-@group(0) @binding(7) var<storage, read_write> out: array<Out>;
 
 // #include common/index.wgsl
+// #include common/element.wgsl
 // #include common/finish.wgsl
+// #include common/x_scalar.wgsl
+// #include common/out_scalar.wgsl
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(
@@ -35,14 +34,14 @@ fn forward(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first = flat(group, groups) * (WORKGROUP * PER) + lane;
+    let tile = flat(group, groups);
     for (var j = 0u; j < PER; j++) {
-        let i = first + j * WORKGROUP;
+        let i = element(tile, lane, j);
         if i < params.len {
             if PLAIN == 1u {
-                out[i] = Out(finish(Element(x[i]), i));
+                out[i] = Stored(finish(Element(x[i]), i));
             } else {
-                out[i] = Out(finish(Element(x[(i / params.div) % params.modulo]), i));
+                out[i] = Stored(finish(Element(x[(i / params.div) % params.modulo]), i));
             }
         }
     }
@@ -54,11 +53,11 @@ fn fill(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first = flat(group, groups) * (WORKGROUP * PER) + lane;
+    let tile = flat(group, groups);
     for (var j = 0u; j < PER; j++) {
-        let i = first + j * WORKGROUP;
+        let i = element(tile, lane, j);
         if i < params.len {
-            out[i] = Out(finish(bitcast<Element>(params.value), i));
+            out[i] = Stored(finish(Element(bitcast<f32>(params.value)), i));
         }
     }
 }
@@ -69,11 +68,11 @@ fn update(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first = flat(group, groups) * (WORKGROUP * PER) + lane;
+    let tile = flat(group, groups);
     for (var j = 0u; j < PER; j++) {
-        let i = first + j * WORKGROUP;
+        let i = element(tile, lane, j);
         if i < params.len {
-            out[i] = Out(finish(Element(out[i]), i));
+            out[i] = Stored(finish(Element(out[i]), i));
         }
     }
 }

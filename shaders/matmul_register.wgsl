@@ -10,10 +10,9 @@ const A_ROWS = 0u;
 // 1 where b is stored [k, n].
 const B_COLUMNS = 1u;
 
-alias Out = f32;
-@group(0) @binding(7) var<storage, read_write> out: array<Out>;
-
 // #include common/finish.wgsl
+// #include common/out_scalar.wgsl
+// #include common/store_scalar.wgsl
 // #include common/index.wgsl
 // #include common/matmul.wgsl
 // #include common/a_vec4.wgsl

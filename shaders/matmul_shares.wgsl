@@ -1,7 +1,7 @@
-// The end of a product whose depth was shared: out[i] = finish(sum over s of partial[s, i], i), in the order of s.
+// The end of a product whose depth was shared: out[i] = finish(sum over s of x[s, i], i), in the order of s.
 //
-// Bindings: partial [shares, len], out [len].
-// Tiling: an invocation an element.
+// Bindings: x [shares, len], out [len].
+// Tiling: an invocation an element, or, where they come in fours, a vector of four; then len counts vectors.
 
 const WORKGROUP = 64u;
 
@@ -11,11 +11,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> partial: array<f32>;
-alias Out = f32;
-@group(0) @binding(7) var<storage, read_write> out: array<Out>;
 
 // #include common/finish.wgsl
+// #include common/x_scalar.wgsl
+// #include common/out_scalar.wgsl
 // #include common/index.wgsl
 
 @compute @workgroup_size(WORKGROUP)
@@ -28,9 +27,9 @@ fn total(
     if i >= params.len {
         return;
     }
-    var sum = 0f;
+    var sum = Element();
     for (var s = 0u; s < params.shares; s++) {
-        sum += partial[s * params.len + i];
+        sum += Element(x[s * params.len + i]);
     }
-    out[i] = Out(finish(sum, i));
+    out[i] = Stored(finish(sum, i));
 }

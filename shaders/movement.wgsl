@@ -7,7 +7,7 @@
 // Bindings: x any, out [len].
 // Axes count from the innermost; each is (extent, stride in x, lo, hi). The host drops axes of extent 1 and joins
 // neighbours that are one run in x, so most copies have RANK 2 or 3.
-// Tiling: an invocation handles PER elements, WORKGROUP apart.
+// Tiling: an invocation handles PER elements.
 // Tried and not taken: a tile in workgroup memory for transpositions; the plan folds them into products instead.
 
 const WORKGROUP = 64u;
@@ -39,6 +39,7 @@ alias Out = Element;
 @group(0) @binding(7) var<storage, read_write> out: array<Out>;
 
 // #include common/index.wgsl
+// #include common/element.wgsl
 // #include common/finish.wgsl
 
 // How far an index has been taken apart: what is left of it, where in x it points, whether inside.
@@ -59,9 +60,9 @@ fn copy(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first = flat(group, groups) * (WORKGROUP * PER) + lane;
+    let tile = flat(group, groups);
     for (var j = 0u; j < PER; j++) {
-        let i = first + j * WORKGROUP;
+        let i = element(tile, lane, j);
         if i < params.len {
             var walk = step_along(Walk(i, params.offset, true), params.axis0);
             if RANK > 1u {
@@ -94,9 +95,9 @@ fn concat(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first = flat(group, groups) * (WORKGROUP * PER) + lane;
+    let tile = flat(group, groups);
     for (var j = 0u; j < PER; j++) {
-        let i = first + j * WORKGROUP;
+        let i = element(tile, lane, j);
         if i < params.len {
             out[(i / params.columns) * params.total + params.before + i % params.columns] = Out(x[i]);
         }

@@ -9,7 +9,7 @@
 // Bindings: x [N, H, W, C] or dy [N, P, Q, C], index [N, P, Q, C], out of either shape.
 // Padding never wins a maximum and counts as zero in an average. A position outside the image, which max_index never
 // writes, is moved inside.
-// Tiling: an invocation handles PER elements of the result, WORKGROUP apart; the transposes gather, in the order of
+// Tiling: an invocation handles PER elements of the result; the transposes gather, in the order of
 // the windows, so nothing is added atomically.
 
 const WORKGROUP = 64u;
@@ -41,6 +41,7 @@ alias Out = f32;
 @group(0) @binding(7) var<storage, read_write> index: array<u32>;
 
 // #include common/index.wgsl
+// #include common/element.wgsl
 // #include common/nan.wgsl
 // #include common/finish.wgsl
 
@@ -107,9 +108,9 @@ fn max_index(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let begin = flat(group, groups) * (WORKGROUP * PER) + lane;
+    let tile = flat(group, groups);
     for (var j = 0u; j < PER; j++) {
-        let i = begin + j * WORKGROUP;
+        let i = element(tile, lane, j);
         if i < params.len {
             let o = pooled(i);
             let rows = row_taps(o.y);
@@ -137,9 +138,9 @@ fn gather(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let begin = flat(group, groups) * (WORKGROUP * PER) + lane;
+    let tile = flat(group, groups);
     for (var j = 0u; j < PER; j++) {
-        let i = begin + j * WORKGROUP;
+        let i = element(tile, lane, j);
         if i < params.len {
             let o = pooled(i);
             let tap = unpack(o.y, o.z, positions[i]);
@@ -154,9 +155,9 @@ fn scatter(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let begin = flat(group, groups) * (WORKGROUP * PER) + lane;
+    let tile = flat(group, groups);
     for (var j = 0u; j < PER; j++) {
-        let i = begin + j * WORKGROUP;
+        let i = element(tile, lane, j);
         if i < params.len {
             let o = imaged(i);
             let ps = windows(o.y, params.kernel_h, params.stride_h, params.padding_h, params.p);
@@ -184,9 +185,9 @@ fn average(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let begin = flat(group, groups) * (WORKGROUP * PER) + lane;
+    let tile = flat(group, groups);
     for (var j = 0u; j < PER; j++) {
-        let i = begin + j * WORKGROUP;
+        let i = element(tile, lane, j);
         if i < params.len {
             let o = pooled(i);
             let rows = row_taps(o.y);
@@ -208,9 +209,9 @@ fn average_grad(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let begin = flat(group, groups) * (WORKGROUP * PER) + lane;
+    let tile = flat(group, groups);
     for (var j = 0u; j < PER; j++) {
-        let i = begin + j * WORKGROUP;
+        let i = element(tile, lane, j);
         if i < params.len {
             let o = imaged(i);
             let ps = windows(o.y, params.kernel_h, params.stride_h, params.padding_h, params.p);

@@ -7,7 +7,7 @@
 // partial results, so the order of a sum depends on shapes and the device alone.
 // Tiling: `serial` folds a chunk by one invocation, neighbours along inner reading neighbours in memory; four running
 // folds hide the latency of an addition. `tree` folds a chunk by a workgroup, for rows too few or too narrow to
-// keep a GPU busy otherwise.
+// keep a GPU busy otherwise. Where inner comes in fours, an element is a vector of four and inner counts vectors.
 
 const WORKGROUP = 64u;
 const TREE = 256u;
@@ -23,18 +23,16 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-alias In1 = f32;
-@group(0) @binding(1) var<storage, read> x: array<In1>;
-alias Out = f32;
-@group(0) @binding(7) var<storage, read_write> out: array<Out>;
 
-var<workgroup> sh_part: array<f32, TREE>;
+var<workgroup> sh_part: array<Element, TREE>;
 
 // #include common/index.wgsl
 // #include common/before.wgsl
 // #include common/finish.wgsl
+// #include common/x_scalar.wgsl
+// #include common/out_scalar.wgsl
 
-fn combine(a: f32, b: f32) -> f32 {
+fn combine(a: Element, b: Element) -> Element {
     if MAXIMUM == 1u {
         return max(a, b);
     }
@@ -42,8 +40,8 @@ fn combine(a: f32, b: f32) -> f32 {
 }
 
 // What the first element of a lane without elements is: nothing to a sum, and no larger than anything to a maximum.
-fn neutral() -> f32 {
-    return select(0f, -3.4028235e38f, MAXIMUM == 1u);
+fn neutral() -> Element {
+    return Element(select(0f, -3.4028235e38f, MAXIMUM == 1u));
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -63,24 +61,24 @@ fn serial(
     let last = min(first + params.piece, params.extent);
     let base = row * params.extent * params.inner + column;
     var e = first + 1u;
-    var a = before(f32(x[base + first * params.inner]));
+    var a = before(Element(x[base + first * params.inner]));
     if last - first >= 8u {
-        var b = before(f32(x[base + e * params.inner]));
-        var c = before(f32(x[base + (e + 1u) * params.inner]));
-        var d = before(f32(x[base + (e + 2u) * params.inner]));
+        var b = before(Element(x[base + e * params.inner]));
+        var c = before(Element(x[base + (e + 1u) * params.inner]));
+        var d = before(Element(x[base + (e + 2u) * params.inner]));
         e += 3u;
         for (; e + 4u <= last; e += 4u) {
-            a = combine(a, before(f32(x[base + e * params.inner])));
-            b = combine(b, before(f32(x[base + (e + 1u) * params.inner])));
-            c = combine(c, before(f32(x[base + (e + 2u) * params.inner])));
-            d = combine(d, before(f32(x[base + (e + 3u) * params.inner])));
+            a = combine(a, before(Element(x[base + e * params.inner])));
+            b = combine(b, before(Element(x[base + (e + 1u) * params.inner])));
+            c = combine(c, before(Element(x[base + (e + 2u) * params.inner])));
+            d = combine(d, before(Element(x[base + (e + 3u) * params.inner])));
         }
         a = combine(combine(a, b), combine(c, d));
     }
     for (; e < last; e++) {
-        a = combine(a, before(f32(x[base + e * params.inner])));
+        a = combine(a, before(Element(x[base + e * params.inner])));
     }
-    out[i] = Out(finish(a, i));
+    out[i] = Stored(finish(a, i));
 }
 
 @compute @workgroup_size(TREE)
@@ -99,9 +97,9 @@ fn tree(
     let base = row * params.extent * params.inner + column;
     var v = neutral();
     if inside && first + lane < last {
-        v = before(f32(x[base + (first + lane) * params.inner]));
+        v = before(Element(x[base + (first + lane) * params.inner]));
         for (var e = first + lane + TREE; e < last; e += TREE) {
-            v = combine(v, before(f32(x[base + e * params.inner])));
+            v = combine(v, before(Element(x[base + e * params.inner])));
         }
     }
     sh_part[lane] = v;
@@ -113,6 +111,6 @@ fn tree(
         workgroupBarrier();
     }
     if lane == 0u && inside {
-        out[i] = Out(finish(sh_part[0], i));
+        out[i] = Stored(finish(sh_part[0], i));
     }
 }

@@ -39,6 +39,7 @@ var<workgroup> sh_value: array<f32, WORKGROUP>;
 var<workgroup> sh_index: array<u32, WORKGROUP>;
 
 // #include common/index.wgsl
+// #include common/element.wgsl
 // #include common/nan.wgsl
 // #include common/finish.wgsl
 
@@ -237,9 +238,9 @@ fn one_hot(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first = flat(group, groups) * (WORKGROUP * PER) + lane;
+    let tile = flat(group, groups);
     for (var j = 0u; j < PER; j++) {
-        let i = first + j * WORKGROUP;
+        let i = element(tile, lane, j);
         if i < params.rows * params.columns {
             let hot = only_labels[i / params.columns] == i % params.columns;
             out[i] = Out(finish(select(0f, 1f, hot), i));

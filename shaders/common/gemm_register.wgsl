@@ -2,7 +2,7 @@
 // of the columns n0 + 4 (t SG + l) + c. The left operand is loaded once a subgroup, each lane a share of the rows, and
 // handed round by shuffles; four steps of depth a turn. The host chooses it only for subgroups of one known size.
 //
-// The file that includes it gives the operands: load_a, load_b, a_row, out_row, plane_of, column_count.
+// The file that includes it gives the operands: load_a, load_b, a_row, out_row, plane_of, column_count, and store_four.
 //
 // Measured on lavapipe (Mesa 22.3, subgroups of 8, 2 cores shared with other work, so by processor time), matrix
 // product of 1024^3, GFLOP/s by tile rows x columns a lane: 16x4 12, 16x8 27, 32x4 22, 32x8 46. 64x4 and 64x8 fall to 5:
@@ -38,25 +38,6 @@ fn row_of(j: u32, l: u32) -> u32 {
         return 4u * ((j / 4u) * SG + l) + j % 4u;
     }
     return j * SG + l;
-}
-
-// Stores four columns from n on of the row whose column 0 is element `first`.
-fn store(first: u32, v: vec4<f32>, n: u32) {
-    // Folded away where extents are constants and the tile divides them.
-    let whole = column_count() % (4u * TN * SG) == 0u;
-    let i = first + n;
-    if whole || n < column_count() {
-        out[i] = Out(finish(v.x, i));
-    }
-    if whole || n + 1u < column_count() {
-        out[i + 1u] = Out(finish(v.y, i + 1u));
-    }
-    if whole || n + 2u < column_count() {
-        out[i + 2u] = Out(finish(v.z, i + 2u));
-    }
-    if whole || n + 3u < column_count() {
-        out[i + 3u] = Out(finish(v.w, i + 3u));
-    }
 }
 
 @compute @workgroup_size(SG)
@@ -136,11 +117,14 @@ fn product(
     }
     // A bound the compiler does not know keeps it from unrolling.
     let count = min(TM * TN, groups.x * 0x10000u);
+    // Folded away where extents are constants and the tile divides them.
+    let whole = column_count() % (4u * TN * SG) == 0u;
     for (var e = 0u; e < count; e++) {
         let row = e / TN;
         let first = out_row(plane, m0 + row_of(row / SG, row % SG));
-        if first != NONE {
-            store(first, sh_sum[e * SG + lane], n0 + 4u * (e % TN) * SG);
+        let n = n0 + 4u * (e % TN) * SG;
+        if first != NONE && (whole || n < column_count()) {
+            store_four(sh_sum[e * SG + lane], first + n, select(column_count() - n, 4u, whole));
         }
     }
 }

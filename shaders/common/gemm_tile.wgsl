@@ -122,7 +122,7 @@ fn product(
                 for (var c = 0u; c < 4u; c++) {
                     let n = n0 + (1u + 3u * B_COLUMNS) * x + n_step * c;
                     if n < column_count() {
-                        out[first + n] = Out(finish(sum[r][i][c], first + n));
+                        out[first + n] = Stored(finish(sum[r][i][c], first + n));
                     }
                 }
             }

@@ -152,6 +152,7 @@ fn product(verb: Verb, shape: &ConvShape) -> Product {
         b_columns: verb != Verb::InputGrad,
         a_vec4: fours(a),
         b_vec4: fours(kg),
+        out_vec4: fours(columns),
     }
 }
 

@@ -6,7 +6,7 @@
 //!   shuffles. For software Vulkan, where a load from workgroup memory costs what any other load costs (20
 //!   multiply-adds) and a shuffle one multiply-add; only for subgroups of a known size.
 
-use super::{Arg, Call, Shader, Target, params};
+use super::{Arg, Call, Shader, Target, params, stages};
 use crate::launch::Launch;
 
 /// shaders/matmul_shares.wgsl.
@@ -17,7 +17,7 @@ pub(super) static SHARES: Shader = Shader {
 };
 
 params! {
-    /// Elements of the result.
+    /// Elements of the result, or vectors of four.
     len: u32,
     /// Partial results of each.
     shares: u32,
@@ -44,6 +44,8 @@ pub(super) struct Product {
     pub a_vec4: bool,
     /// The contiguous axis of the right operand comes in fours.
     pub b_vec4: bool,
+    /// The columns of the result come in fours.
+    pub out_vec4: bool,
 }
 
 /// A family with its tile.
@@ -150,6 +152,7 @@ impl Family {
         };
         let mut call =
             call.constant("A_ROWS", product.a_rows.into()).constant("B_COLUMNS", product.b_columns.into());
+        call = call.in_fours(product.out_vec4 && matches!(self, Family::Register { .. }), launch);
         if !product.a_vec4 {
             call = call.include("common/a_vec4.wgsl", "common/a_scalar.wgsl");
         }
@@ -168,11 +171,16 @@ pub(super) fn share(depth: usize, wanted: usize) -> (usize, usize) {
 
 /// The call that adds `shares` partial results of scratch buffer 0 and finishes them.
 pub(super) fn total(shares: usize, launch: &Launch, target: &Target) -> Call {
-    let len = launch.shape.len();
+    let fours = stages::in_fours(launch);
+    let len = if fours { launch.shape.len() / 4 } else { launch.shape.len() };
     let params = Params { len: len as u32, shares: shares as u32 };
     let mut call = Call::new(&SHARES, "total", &params, launch, target.grid(len.div_ceil(64)));
     call.inputs = vec![Arg::Scratch(0)];
-    call
+    if fours {
+        call.include("common/x_scalar.wgsl", "common/x_vec4.wgsl").in_fours(true, launch)
+    } else {
+        call
+    }
 }
 
 /// Makes a call leave its result in scratch buffer 0, unfinished.

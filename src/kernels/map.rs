@@ -1,8 +1,9 @@
 //! Host side of shaders/map.wgsl: elementwise chains, in place or not, and fills.
 
-use super::{Call, Calls, Shader, Target, params};
+use super::{Call, Calls, Shader, Target, params, stages};
 use crate::error::Result;
 use crate::launch::{Kernel, Launch};
+use crate::shape::{DType, Stretch};
 
 /// shaders/map.wgsl.
 pub(super) static SHADER: Shader =
@@ -12,11 +13,11 @@ pub(super) static SHADER: Shader =
 pub(super) const WORKGROUP: usize = 64;
 
 params! {
-    /// Elements of the result.
+    /// Elements of the result, or vectors of four.
     len: u32,
     /// Elements of the result that share one of x in a row.
     div: u32,
-    /// Elements of x.
+    /// Elements of x, or vectors of four.
     modulo: u32,
     /// The bits of the float a fill writes.
     value: u32,
@@ -31,22 +32,31 @@ pub(super) fn per_invocation(len: usize, target: &Target) -> usize {
 /// The call of a [`Kernel::Map`], [`Kernel::Update`] or [`Kernel::Fill`].
 pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
     let len = launch.shape.len();
-    let per = per_invocation(len, target);
-    let grid = target.grid(len.div_ceil(WORKGROUP * per));
-    let mut params = Params { len: len as u32, div: 1, modulo: len as u32, value: 0 };
-    let call = match &launch.kernel {
-        Kernel::Update => Call::new(&SHADER, "update", &params, launch, grid),
-        Kernel::Fill { value } => {
-            params.value = (*value as f32).to_bits();
-            Call::new(&SHADER, "fill", &params, launch, grid)
-        }
-        Kernel::Map { start } => {
-            params.div = start.div as u32;
-            params.modulo = start.modulo as u32;
-            let plain = start.div == 1 && start.modulo >= len;
-            Call::new(&SHADER, "forward", &params, launch, grid).constant("PLAIN", plain.into())
-        }
+    // How x is read where it is, and the value of a fill.
+    let (entry, start, value) = match &launch.kernel {
+        Kernel::Update => ("update", Stretch { div: 1, modulo: len }, 0.0),
+        Kernel::Fill { value } => ("fill", Stretch { div: 1, modulo: len }, *value),
+        Kernel::Map { start } => ("forward", *start, 0.0),
         other => unreachable!("{} is not a map", other.name()),
     };
-    Ok(call.constant("PER", per as u32).into())
+    let fours = launch.dtype == DType::F32
+        && start.div == 1
+        && start.modulo.is_multiple_of(4)
+        && stages::in_fours(launch);
+    let (len, modulo) = if fours { (len / 4, start.modulo / 4) } else { (len, start.modulo) };
+    let params = Params {
+        len: len as u32,
+        div: start.div as u32,
+        modulo: modulo as u32,
+        value: (value as f32).to_bits(),
+    };
+    // 4 vectors of 16 bytes are as many as pay.
+    let per = per_invocation(len, target).min(if fours { 4 } else { 16 });
+    let grid = target.grid(len.div_ceil(WORKGROUP * per));
+    let plain = start.div == 1 && modulo >= len;
+    let mut call = Call::new(&SHADER, entry, &params, launch, grid).in_fours(fours, launch);
+    if fours {
+        call = call.include("common/x_scalar.wgsl", "common/x_vec4.wgsl");
+    }
+    Ok(call.constant("PLAIN", plain.into()).constant("PER", per as u32).into())
 }

@@ -66,6 +66,7 @@ fn product(m: usize, n: usize, k: usize, ta: bool, tb: bool) -> Product {
         b_columns: !tb,
         a_vec4: fours(if ta { m } else { k }),
         b_vec4: fours(if tb { k } else { n }),
+        out_vec4: fours(n),
     }
 }
 

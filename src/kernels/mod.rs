@@ -15,6 +15,8 @@
 //! * A result of floats is stored as `out[i] = Out(finish(v, i))`. `common/finish.wgsl` holds the `finish` that does
 //!   nothing; for a launch with stages its place is taken by text made from the chain (stages.rs). The same for
 //!   `before` of reductions. `Element` is the type of what is moved: f32, or u32 for launches of that type.
+//! * Where a shader includes common/out_scalar.wgsl, common/out_vec4.wgsl can take its place ([`Call`] `in_fours`): results
+//!   are then stored as `vec4`, `Element` and `finish` are of four neighbours, and `i` counts vectors.
 //! * How floats lie in memory is said by a line `alias In1 = f32;` for each binding of floats (`In1`, `In2` for the
 //!   inputs at 1 and 2, `Out` at 7, `Operand0` to `Operand3` at 8 to 11), and a load converts: `f32(a[i])`,
 //!   `vec4<f32>(a[i])`. So a text with `enable f16;` before it and some of these lines saying f16 is valid too, and
@@ -39,6 +41,7 @@ mod text;
 pub mod conv2d;
 pub mod matmul;
 
+use self::stages::Width;
 use crate::error::{Error, Result};
 use crate::gpu::{Buffer, Dispatch, Gpu, Pass};
 use crate::launch::{Kernel, Launch, Place};
@@ -216,6 +219,8 @@ pub struct Call {
     pub output: Arg,
     /// Whether `finish` is the launch's chain of stages (else it returns its argument).
     pub stages: bool,
+    /// How many neighbours `finish` handles at a time; [`Call::in_fours`].
+    width: Width,
     /// Workgroups.
     pub grid: [u32; 3],
 }
@@ -238,6 +243,7 @@ impl Call {
             inputs: (0..launch.inputs.len()).map(Arg::Input).collect(),
             output: Arg::Output,
             stages: true,
+            width: Width::One,
             grid,
         }
     }
@@ -245,6 +251,17 @@ impl Call {
     /// With a constant of the shader changed.
     pub fn constant(mut self, name: &'static str, value: u32) -> Call {
         self.constants.push((name, value));
+        self
+    }
+
+    /// With a result stored, and finished, in vectors of four neighbours where `when` and the launch allows it; the
+    /// shader includes common/out_scalar.wgsl.
+    fn in_fours(mut self, when: bool, launch: &Launch) -> Call {
+        if when && (!self.stages || stages::in_fours(launch)) {
+            self.width = Width::Four;
+            self.includes.push(("common/out_scalar.wgsl", "common/out_vec4.wgsl"));
+            self.includes.push(("common/store_scalar.wgsl", "common/store_vec4.wgsl"));
+        }
         self
     }
 

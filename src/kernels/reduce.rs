@@ -1,6 +1,6 @@
 //! Host side of shaders/reduce.wgsl: folds over an axis.
 
-use super::{Arg, Call, Calls, Shader, Target, params};
+use super::{Arg, Call, Calls, Shader, Target, params, stages};
 use crate::error::Result;
 use crate::launch::{Kernel, Launch};
 use crate::tape::Reduction;
@@ -25,7 +25,7 @@ params! {
     outer: u32,
     /// Elements folded into one.
     extent: u32,
-    /// Elements after the folded axis.
+    /// Elements after the folded axis, or vectors of four.
     inner: u32,
     /// Results an `extent` is folded into.
     chunks: u32,
@@ -40,7 +40,7 @@ struct Cut {
     chunks: usize,
 }
 
-/// Cuts `extent` so that `rows` folds keep the device busy.
+/// Cuts `extent` so that `rows` folds of elements or vectors keep the device busy; `inner` counts elements.
 fn cut(rows: usize, extent: usize, inner: usize, target: &Target) -> Cut {
     let tree = !target.software && inner < WIDE && extent >= TREE;
     // Chunks the device wants to work on at once, and the fewest that keep a chunk short enough.
@@ -61,9 +61,13 @@ pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
         unreachable!("{} is not a reduction", launch.kernel.name())
     };
     let (outer, mut extent, inner) = (*outer, *extent, *inner);
+    // Four neighbours along `inner` at a time, a vector each.
+    let fours = inner.is_multiple_of(4) && stages::in_fours(launch);
+    let width = if fours { 4 } else { 1 };
     let mut calls = Calls::default();
     loop {
-        let Cut { tree, piece, chunks } = cut(outer * inner, extent, inner, target);
+        let Cut { tree, piece, chunks } = cut(outer * inner / width, extent, inner, target);
+        let inner = inner / width;
         let results = outer * chunks * inner;
         let params = Params {
             outer: outer as u32,
@@ -75,6 +79,9 @@ pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
         let (entry, groups) = if tree { ("tree", results) } else { ("serial", results.div_ceil(WORKGROUP)) };
         let mut call = Call::new(&SHADER, entry, &params, launch, target.grid(groups))
             .constant("MAXIMUM", (*kind == Reduction::Max).into());
+        if fours {
+            call = call.include("common/x_scalar.wgsl", "common/x_vec4.wgsl").in_fours(true, launch);
+        }
         // Partial results alternate between two scratch buffers.
         let stage = calls.list.len();
         if stage > 0 {
@@ -83,7 +90,7 @@ pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
         if chunks > 1 {
             call.stages = false;
             call.output = Arg::Scratch(stage % 2);
-            let bytes = 4 * results as u64;
+            let bytes = (4 * width * results) as u64;
             match calls.scratch.get_mut(stage % 2) {
                 Some(size) => *size = bytes.max(*size),
                 None => calls.scratch.push(bytes),

@@ -19,25 +19,73 @@ pub(super) fn literal(value: f32) -> String {
     }
 }
 
-/// `finish` of a launch's chain, with the operands it reads. Needs common/elementwise.wgsl.
-pub(super) fn finish(chain: &[Stage], launch: &Launch) -> String {
-    let operands = if chain.is_empty() { Vec::new() } else { launch.operands() };
-    let mut text = String::from("alias Element = f32;\n");
-    for k in 0..operands.len() {
-        let binding = FIRST_OPERAND + k as u32;
-        text += &format!("alias Operand{k} = f32;\n");
-        text += &format!("@group(0) @binding({binding}) var<storage, read> operand{k}: array<Operand{k}>;\n");
+/// How many neighbours `finish` handles at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Width {
+    /// One: `finish(v: f32, i)` of element i.
+    One,
+    /// Four: `finish(v: vec4<f32>, i)` of the elements 4 i to 4 i + 3.
+    Four,
+}
+
+impl Width {
+    /// The type of what `finish` takes and gives.
+    pub fn value(self) -> &'static str {
+        match self {
+            Width::One => "f32",
+            Width::Four => "vec4<f32>",
+        }
     }
-    text += "fn finish(first: f32, i: u32) -> f32 {\n    var v = first;\n";
+}
+
+/// Whether four neighbours of the result can be finished at a time: each operand gives them four neighbours, or one
+/// value for all.
+pub(super) fn in_fours(launch: &Launch) -> bool {
+    let len = launch.shape.len();
+    len.is_multiple_of(4) && launch.operands().iter().all(|(_, s)| gives_four(s) || gives_one(s))
+}
+
+/// Whether the elements of four neighbours are four neighbours.
+fn gives_four(stretch: &Stretch) -> bool {
+    stretch.div == 1 && stretch.modulo.is_multiple_of(4)
+}
+
+/// Whether the elements of four neighbours are one element.
+fn gives_one(stretch: &Stretch) -> bool {
+    stretch.modulo == 1 || stretch.div.is_multiple_of(4)
+}
+
+/// `finish` of a launch's chain, with the operands it reads. Needs common/elementwise.wgsl.
+pub(super) fn finish(chain: &[Stage], launch: &Launch, width: Width) -> String {
+    let operands = if chain.is_empty() { Vec::new() } else { launch.operands() };
+    let mut text = format!("alias Element = {};\n", width.value());
+    for (k, (_, stretch)) in operands.iter().enumerate() {
+        let binding = FIRST_OPERAND + k as u32;
+        let four = width == Width::Four && gives_four(stretch);
+        let ty = if four { format!("vec4<Operand{k}>") } else { format!("Operand{k}") };
+        text += &format!("alias Operand{k} = f32;\n");
+        text += &format!("@group(0) @binding({binding}) var<storage, read> operand{k}: array<{ty}>;\n");
+    }
+    text += "fn finish(first: Value, i: u32) -> Value {\n    var v = first;\n";
     for stage in chain {
         let line = match stage {
             Stage::Unary(op) => unary(op, "v"),
             Stage::Binary { op, swapped, operand } => {
                 let other = match operand {
-                    Operand::Previous => "f32(out[i])".to_string(),
+                    Operand::Previous => "Value(out[i])".to_string(),
                     Operand::Buffer { place, stretch } => {
                         let k = operands.iter().position(|found| *found == (*place, *stretch)).unwrap_or(0);
-                        format!("f32(operand{k}[{}])", index(stretch, launch.shape.len()))
+                        match width {
+                            Width::One => {
+                                format!("Value(operand{k}[{}])", index(stretch, launch.shape.len()))
+                            }
+                            Width::Four => {
+                                let at = index(&by_fours(stretch), launch.shape.len() / 4);
+                                // Of a type that may not be f32.
+                                let inner = if gives_four(stretch) { "" } else { "f32" };
+                                format!("Value({inner}(operand{k}[{at}]))")
+                            }
+                        }
                     }
                 };
                 if *swapped { binary(op, &other, "v") } else { binary(op, "v", &other) }
@@ -56,7 +104,16 @@ pub(super) fn finish_u32() -> String {
 /// `before` of a reduction. Needs common/elementwise.wgsl.
 pub(super) fn before(chain: &[Unary]) -> String {
     let lines: String = chain.iter().map(|op| format!("    v = {};\n", unary(op, "v"))).collect();
-    format!("fn before(first: f32) -> f32 {{\n    var v = first;\n{lines}    return v;\n}}\n")
+    format!("fn before(first: Value) -> Value {{\n    var v = first;\n{lines}    return v;\n}}\n")
+}
+
+/// The stretch by which a vector of four neighbours finds its vector, or its one element, in an operand.
+fn by_fours(stretch: &Stretch) -> Stretch {
+    if gives_four(stretch) {
+        Stretch { div: 1, modulo: stretch.modulo / 4 }
+    } else {
+        Stretch { div: (stretch.div / 4).max(1), modulo: stretch.modulo }
+    }
 }
 
 /// The index a stretch gives for element `i` of `len`, without operations that do nothing.
@@ -70,7 +127,7 @@ fn index(stretch: &Stretch, len: usize) -> String {
 }
 
 fn unary(op: &Unary, v: &str) -> String {
-    let f = |x: f64| literal(x as f32);
+    let f = |x: f64| format!("Value({})", literal(x as f32));
     match op {
         Unary::Affine { scale, shift } if *shift == 0.0 => format!("{v} * {}", f(*scale)),
         Unary::Affine { scale, shift } if *scale == 1.0 => format!("{v} + {}", f(*shift)),
@@ -81,8 +138,8 @@ fn unary(op: &Unary, v: &str) -> String {
         Unary::Square => format!("{v} * {v}"),
         Unary::Abs => format!("abs({v})"),
         Unary::Sign => format!("sign({v})"),
-        Unary::Relu => format!("select({v}, 0f, {v} <= 0f)"),
-        Unary::LeakyRelu { slope } => format!("select({v} * {}, {v}, {v} > 0f)", f(*slope)),
+        Unary::Relu => format!("select({v}, Value(0f), {v} <= Value(0f))"),
+        Unary::LeakyRelu { slope } => format!("select({v} * {}, {v}, {v} > Value(0f))", f(*slope)),
         Unary::Silu => format!("{v} * sigmoid({v})"),
         Unary::Gelu => format!("gelu({v})"),
         Unary::Tanh => format!("hyperbolic_tangent({v})"),
@@ -91,11 +148,11 @@ fn unary(op: &Unary, v: &str) -> String {
         Unary::Clamp { lo, hi } => {
             let above = match *lo as f32 {
                 f32::NEG_INFINITY => v.to_string(),
-                lo => format!("select({v}, {0}, {v} < {0})", literal(lo)),
+                lo => format!("select({v}, {0}, {v} < {0})", f(lo.into())),
             };
             match *hi as f32 {
                 f32::INFINITY => above,
-                hi => format!("select({above}, {0}, {v} > {0})", literal(hi)),
+                hi => format!("select({above}, {0}, {v} > {0})", f(hi.into())),
             }
         }
     }
@@ -110,11 +167,11 @@ fn binary(op: &Binary, x: &str, y: &str) -> String {
         Binary::Max => format!("max({x}, {y})"),
         Binary::Min => format!("min({x}, {y})"),
         Binary::AddScaled { scale } => format!("{x} + {} * {y}", literal(*scale as f32)),
-        Binary::Gate { slope } if *slope == 0.0 => format!("select(0f, {x}, {y} > 0f)"),
+        Binary::Gate { slope } if *slope == 0.0 => format!("select(Value(0f), {x}, {y} > Value(0f))"),
         Binary::Gate { slope } => format!("gate({x}, {y}, {})", literal(*slope as f32)),
-        Binary::Greater => format!("select(0f, 1f, {x} > {y})"),
-        Binary::GreaterEqual => format!("select(0f, 1f, {x} >= {y})"),
-        Binary::Equal => format!("select(0f, 1f, {x} == {y})"),
+        Binary::Greater => format!("select(Value(0f), Value(1f), {x} > {y})"),
+        Binary::GreaterEqual => format!("select(Value(0f), Value(1f), {x} >= {y})"),
+        Binary::Equal => format!("select(Value(0f), Value(1f), {x} == {y})"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! From a shader file to the text a pipeline is made of: includes, stages, constants, baked parameters.
 
-use super::{Call, Field, Kind, Shader, stages};
+use super::stages::{self, Width};
+use super::{Call, Field, Kind, Shader};
 use crate::launch::{Kernel, Launch};
 use crate::shape::DType;
 
@@ -20,6 +21,7 @@ const COMMON: &[(&str, &str)] = &[
     ("common/before.wgsl", include_str!("../../shaders/common/before.wgsl")),
     ("common/conv2d.wgsl", include_str!("../../shaders/common/conv2d.wgsl")),
     ("common/conv2d_params.wgsl", include_str!("../../shaders/common/conv2d_params.wgsl")),
+    ("common/element.wgsl", include_str!("../../shaders/common/element.wgsl")),
     ("common/elementwise.wgsl", include_str!("../../shaders/common/elementwise.wgsl")),
     ("common/finish.wgsl", include_str!("../../shaders/common/finish.wgsl")),
     ("common/gemm_register.wgsl", include_str!("../../shaders/common/gemm_register.wgsl")),
@@ -27,7 +29,13 @@ const COMMON: &[(&str, &str)] = &[
     ("common/index.wgsl", include_str!("../../shaders/common/index.wgsl")),
     ("common/matmul.wgsl", include_str!("../../shaders/common/matmul.wgsl")),
     ("common/nan.wgsl", include_str!("../../shaders/common/nan.wgsl")),
+    ("common/out_scalar.wgsl", include_str!("../../shaders/common/out_scalar.wgsl")),
+    ("common/out_vec4.wgsl", include_str!("../../shaders/common/out_vec4.wgsl")),
     ("common/philox.wgsl", include_str!("../../shaders/common/philox.wgsl")),
+    ("common/store_scalar.wgsl", include_str!("../../shaders/common/store_scalar.wgsl")),
+    ("common/store_vec4.wgsl", include_str!("../../shaders/common/store_vec4.wgsl")),
+    ("common/x_scalar.wgsl", include_str!("../../shaders/common/x_scalar.wgsl")),
+    ("common/x_vec4.wgsl", include_str!("../../shaders/common/x_vec4.wgsl")),
 ];
 
 /// The text of a shader with its includes as the files have them: what tests and editors see.
@@ -51,11 +59,15 @@ pub(super) fn assemble(call: &Call, launch: &Launch, bake: bool) -> Result<Strin
     let functions = if uses_functions { common("common/elementwise.wgsl")? } else { "" };
     let replaced = |path: &str| match path {
         // Shaders that move elements of any type call it Element.
-        "common/finish.wgsl" if launch.dtype == DType::U32 && call.shader.text.contains("array<Element>") => {
+        "common/finish.wgsl" if launch.dtype == DType::U32 && moves_elements(call.shader.text) => {
             Some(stages::finish_u32())
         }
-        "common/finish.wgsl" if uses_functions => {
-            Some(format!("{functions}\n{}", stages::finish(chain, launch)))
+        "common/finish.wgsl" if uses_functions || call.width == Width::Four => {
+            let value = call.width.value();
+            Some(format!(
+                "alias Value = {value};\n{functions}\n{}",
+                stages::finish(chain, launch, call.width)
+            ))
         }
         "common/before.wgsl" if !before.is_empty() => Some(stages::before(before)),
         _ => {
@@ -71,6 +83,11 @@ pub(super) fn assemble(call: &Call, launch: &Launch, bake: bool) -> Result<Strin
         text = bake_params(&text, call.shader.fields, &call.params)?;
     }
     Ok(text)
+}
+
+/// Whether a shader moves elements of any type.
+fn moves_elements(text: &str) -> bool {
+    text.contains("alias In1 = Element;") || text.contains("// #include common/x_scalar.wgsl")
 }
 
 fn common(path: &str) -> Result<&'static str, String> {
