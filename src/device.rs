@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{self, AdapterSummary, Gpu};
-use std::sync::Arc;
+use crate::trace::Trace;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How often the host and the device have talked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,7 @@ pub struct Device {
     counters: Arc<[AtomicU64; 3]>,
     /// Bytes that tensors may take on the CPU; `u64::MAX` for what the system has.
     budget: Arc<AtomicU64>,
+    tracing: Arc<Mutex<Option<Arc<Trace>>>>,
 }
 
 #[derive(Clone)]
@@ -47,7 +49,12 @@ pub(crate) enum Kind {
 
 impl Device {
     fn new(kind: Kind) -> Device {
-        Device { kind, counters: Arc::default(), budget: Arc::new(AtomicU64::new(u64::MAX)) }
+        Device {
+            kind,
+            counters: Arc::default(),
+            budget: Arc::new(AtomicU64::new(u64::MAX)),
+            tracing: Arc::default(),
+        }
     }
 
     /// A hardware GPU if there is one, else the CPU executor; never a software adapter, which is ten times slower
@@ -191,8 +198,9 @@ impl Device {
         }
     }
 
-    pub(crate) fn count_submission(&self) {
-        self.counters[0].fetch_add(1, Ordering::Relaxed);
+    /// Counts a submission and gives its number, from 0.
+    pub(crate) fn count_submission(&self) -> u64 {
+        self.counters[0].fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn count_upload(&self) {
@@ -201,6 +209,31 @@ impl Device {
 
     pub(crate) fn count_readback(&self) {
         self.counters[1].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records what host and device do from now on.
+    pub fn start_trace(&self, trace: &Arc<Trace>) {
+        *self.tracing.lock().unwrap_or_else(PoisonError::into_inner) = Some(trace.clone());
+        if let Kind::Gpu(gpu) = &self.kind {
+            gpu.start_trace(trace);
+        }
+    }
+
+    /// Waits until the device has done all it was given, and records no more.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn end_trace(&self) -> Result<()> {
+        *self.tracing.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        match &self.kind {
+            Kind::Gpu(gpu) => gpu.end_trace(),
+            _ => Ok(()),
+        }
+    }
+
+    /// The trace, while there is one.
+    pub fn trace(&self) -> Option<Arc<Trace>> {
+        self.tracing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until the device has done all it was given.

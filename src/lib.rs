@@ -16,6 +16,7 @@ pub mod report;
 pub mod shape;
 pub mod tape;
 pub mod tensor;
+pub mod trace;
 pub mod train;
 
 /// The examples of the README, as tests.

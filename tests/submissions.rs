@@ -3,18 +3,20 @@
 
 use adamant::data::Dataset;
 use adamant::nn::architectures;
+use adamant::trace::{Event, Trace};
 use adamant::train::{Observer, Recipe, Silent, StepReport, Trainer};
 use adamant::{Device, Result};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// The CPU executor and the first GPU adapter, software ones included.
-fn devices() -> [Device; 2] {
+fn devices() -> Vec<Device> {
     let adapters = Device::adapters();
     let adapter = adapters.first().expect(
         "there is no GPU adapter to test with. A software one will do: on Debian and Ubuntu install \
          mesa-vulkan-drivers, on Fedora mesa-vulkan-drivers, on Arch vulkan-swrast",
     );
-    [Device::cpu(), Device::gpu(adapter).unwrap()]
+    vec![Device::cpu(), Device::gpu(adapter).unwrap()]
 }
 
 fn trainer(device: &Device, model: &str, recipe: Recipe) -> Result<Trainer> {
@@ -98,5 +100,68 @@ fn losses_come_back_while_training_goes_on_and_all_by_the_end() {
         assert!(heard.windows(2).all(|pair| pair[1] - pair[0] <= 4), "{heard:?} on {}", device.describe());
         assert_eq!(losses.last().unwrap().0, 32, "the last step's is waited for");
         assert!(losses.iter().all(|(_, loss)| loss.is_finite() && *loss > 0.0));
+    }
+}
+
+/// An epoch of `steps` PGD-10 steps of the small CNN, traced.
+fn traced(device: &Device, steps: usize) -> Arc<Trace> {
+    let recipe = Recipe { batch: 64 / steps, ..pgd10() };
+    let mut trainer = trainer(device, "mnist-fast", recipe).unwrap();
+    let trace = Arc::new(Trace::default());
+    device.start_trace(&trace);
+    trainer.run(&mut Silent, &AtomicBool::new(false)).unwrap();
+    device.end_trace().unwrap();
+    trace
+}
+
+#[test]
+fn the_queue_never_runs_dry_between_steps() {
+    let device = devices().pop().unwrap();
+    let events = traced(&device, 16).events();
+    let at = |wanted: &dyn Fn(&Event) -> bool| events.iter().position(wanted).expect("is recorded");
+    let submitted =
+        |n: u64| at(&|event| matches!(event, Event::Submitted { submission, .. } if *submission == n));
+    let done = |n: u64| at(&|event| matches!(event, Event::Done { submission, .. } if *submission == n));
+    for step in 0..15 {
+        assert!(submitted(step + 1) < done(step), "step {step} was done before the next one was handed over");
+    }
+    // Nor does the host run ahead without bound.
+    for step in 0..12 {
+        assert!(done(step) < submitted(step + 4), "step {} was handed over too early", step + 4);
+    }
+}
+
+#[test]
+fn a_trace_is_a_file_that_viewers_open() {
+    for device in devices() {
+        let trace = traced(&device, 4);
+        let summary = trace.summary().unwrap();
+        assert_eq!(summary.submissions, 4);
+        assert!(summary.queued > 0.0 && summary.queued <= 1.0, "{summary}");
+        let json: serde_json::Value = serde_json::from_str(&trace.to_json()).unwrap();
+        let events = json["traceEvents"].as_array().unwrap();
+        let of = |phase: &str| events.iter().filter(|event| event["ph"] == phase).collect::<Vec<_>>();
+        let spans = of("X");
+        for span in &spans {
+            assert!(span["ts"].as_f64().unwrap() >= 0.0 && span["dur"].as_f64().unwrap() >= 0.0, "{span}");
+        }
+        let count = |name: &str| spans.iter().filter(|span| span["name"] == name).count();
+        assert_eq!((count("begin the epoch"), count("collect"), count("judge and save")), (1, 4, 1));
+        // lavapipe has timestamps, and so has every card that training is fast on.
+        for part in ["feed", "load", "attack", "update", "count"] {
+            assert_eq!(count(part), 4, "{part} on {}", device.describe());
+        }
+        let ends = |phase| of(phase).iter().map(|event| event["id"].as_u64().unwrap()).collect::<Vec<_>>();
+        assert_eq!((ends("b"), ends("e")), (vec![0, 1, 2, 3], vec![0, 1, 2, 3]));
+        // Begin and end of a submission enclose its parts, up to what clocks of two kinds differ by.
+        for span in spans.iter().filter(|span| span["tid"] == 2) {
+            let at = |phase: &str| {
+                let found = events.iter().find(|e| e["ph"] == phase && e["id"] == span["args"]["submission"]);
+                found.unwrap()["ts"].as_f64().unwrap()
+            };
+            let (start, end) =
+                (span["ts"].as_f64().unwrap(), span["ts"].as_f64().unwrap() + span["dur"].as_f64().unwrap());
+            assert!(at("b") <= start + 1e3 && end <= at("e") + 1e3, "{span} from {} to {}", at("b"), at("e"));
+        }
     }
 }

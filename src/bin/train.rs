@@ -5,6 +5,7 @@ use adamant::data::{self, Data};
 use adamant::nn::{Mode, architectures};
 use adamant::report::environment::DataSource;
 use adamant::report::{Environment, Metrics, Progress, Results, curves, results};
+use adamant::trace::Trace;
 use adamant::train::{
     Checkpoint, EVALUATION_BATCH, EpochRecord, Observer, Outcome, Recipe, StepReport, Trainer, checkpoint,
     rational,
@@ -124,6 +125,9 @@ struct Flags {
     /// Also write the logits of the clean test images, to compare with another program's (safetensors, `logits`)
     #[arg(long, value_name = "FILE")]
     logits: Option<PathBuf>,
+    /// Record what host and device do while training, for ui.perfetto.dev or chrome://tracing (JSON)
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Most memory that tensors may take on the device, as 512MiB or 8GiB [default: 9/10 of a card's, half of one that
     /// shares the machine's, what is free on the CPU]
     #[arg(long, value_name = "BYTES")]
@@ -195,14 +199,14 @@ impl Flags {
                 return Err(Error::argument("resume", format!("with {}", given.join(", ")), why));
             }
         }
-        if let Some(folder) = self.logits.as_deref().and_then(Path::parent)
-            && !folder.as_os_str().is_empty()
-            && !folder.is_dir()
-        {
-            return Err(Error::file(
-                folder,
-                "is no folder, but --logits is to write a file into it: make it first",
-            ));
+        for (flag, file) in [("--logits", &self.logits), ("--trace", &self.trace)] {
+            if let Some(folder) = file.as_deref().and_then(Path::parent)
+                && !folder.as_os_str().is_empty()
+                && !folder.is_dir()
+            {
+                let why = format!("is no folder, but {flag} is to write a file into it: make it first");
+                return Err(Error::file(folder, why));
+            }
         }
         Ok(())
     }
@@ -356,8 +360,20 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
     let mut watcher = Watcher { progress, metrics, records, adversarial };
     let resume = format!("cargo run --release --bin train -- --resume {}", folder.display());
     let interrupt = Interrupt::new(&resume);
+    let trace = flags.trace.as_ref().map(|file| (file, Arc::new(Trace::default())));
+    trace.iter().for_each(|(_, trace)| device.start_trace(trace));
     let outcome = trainer.run(&mut watcher, &interrupt.stop);
     watcher.progress.finish();
+    if let Some((file, trace)) = trace {
+        // After an error there is less to see; the error is what is reported.
+        let ended = device.end_trace();
+        files::write_atomically(file, trace.to_json().as_bytes())?;
+        if outcome.is_ok() {
+            ended?;
+        }
+        let summary = trace.summary().map(|summary| format!(": {summary}")).unwrap_or_default();
+        say!("trace     {}{summary}", file.display());
+    }
     match outcome {
         Ok(Outcome::Finished) => {}
         Ok(Outcome::Interrupted) => {

@@ -9,6 +9,7 @@ mod memory;
 mod pass;
 mod pipeline;
 mod readback;
+mod stamps;
 
 pub use adapter::{AdapterKind, AdapterSummary, adapters};
 pub use memory::Buffer;
@@ -72,6 +73,7 @@ struct Inner {
     memory: Arc<memory::Account>,
     pipelines: Mutex<HashMap<pipeline::Key, Arc<Pipeline>>>,
     under_way: Mutex<VecDeque<wgpu::SubmissionIndex>>,
+    tracing: Mutex<Option<stamps::Tracing>>,
     /// Buffers that readbacks may take.
     ring: Mutex<Vec<readback::Staging>>,
     pending_writes: AtomicU64,
@@ -140,6 +142,7 @@ impl Gpu {
             faults,
             pipelines: Mutex::default(),
             under_way: Mutex::default(),
+            tracing: Mutex::default(),
             ring: Mutex::default(),
             pending_writes: AtomicU64::new(0),
             submissions: AtomicU64::new(0),

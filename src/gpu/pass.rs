@@ -1,7 +1,9 @@
 //! Recording and submitting work: one compute pass a submission, and the same work under the clock.
 
+use super::stamps::Stamps;
 use super::{Buffer, Gpu, IN_FLIGHT, Pipeline, Readback, lock};
 use crate::error::Result;
+use crate::trace::Span;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -23,9 +25,18 @@ pub struct Dispatch {
 pub struct Pass<'encoder> {
     pass: wgpu::ComputePass<'encoder>,
     dispatches: u64,
+    /// Where the submission is traced.
+    stamps: Option<Stamps>,
 }
 
 impl Pass<'_> {
+    /// A part of the submission begins, as a trace shows it.
+    pub fn part(&mut self, name: &'static str) {
+        if let Some(stamps) = &mut self.stamps {
+            stamps.part(&mut self.pass, name);
+        }
+    }
+
     /// Records a dispatch.
     pub fn dispatch(&mut self, dispatch: &Dispatch) {
         let [x, y, z] = dispatch.grid;
@@ -122,18 +133,34 @@ impl Gpu {
     }
 
     fn send(&self, buffers: &[&Buffer], encode: impl FnOnce(&mut Pass<'_>)) -> Result<Option<Readback>> {
+        let trace = self.trace();
+        let encoding = Span::new(trace.as_deref(), "encode");
         let (index, dispatches, readback) = self.scoped("submission", 0, |device| {
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            let mut pass = Pass { pass: encoder.begin_compute_pass(&Default::default()), dispatches: 0 };
-            encode(&mut pass);
-            let dispatches = pass.dispatches;
-            drop(pass);
-            let readback = match buffers {
+            let (dispatches, stamps) = {
+                let pass = encoder.begin_compute_pass(&Default::default());
+                let mut pass = Pass { pass, dispatches: 0, stamps: self.stamps() };
+                encode(&mut pass);
+                if let Some(stamps) = &pass.stamps {
+                    stamps.end(&mut pass.pass);
+                }
+                (pass.dispatches, pass.stamps)
+            };
+            let stamps = stamps.map(|stamps| stamps.resolve(self, &mut encoder)).transpose()?.flatten();
+            let buffers: Vec<_> = buffers.iter().map(|buffer| (buffer.raw(), buffer.bytes())).collect();
+            let readback = match &buffers[..] {
                 [] => None,
                 buffers => Some(Readback::record(self, &mut encoder, buffers)?),
             };
-            Ok((self.0.queue.submit([encoder.finish()]), dispatches, readback))
+            let commands = encoder.finish();
+            drop(encoding);
+            let _handing_over = Span::new(trace.as_deref(), "submit");
+            self.trace_submission(stamps)?;
+            let index = self.0.queue.submit([commands]);
+            self.trace_end_of_submission();
+            Ok((index, dispatches, readback))
         })??;
+        let _waiting = Span::new(trace.as_deref(), "wait for room in the queue");
         self.submitted(index, dispatches)?;
         Ok(readback)
     }
@@ -207,7 +234,11 @@ impl Gpu {
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut dispatches = 0;
             if inside {
-                let mut pass = Pass { pass: encoder.begin_compute_pass(&Default::default()), dispatches: 0 };
+                let mut pass = Pass {
+                    pass: encoder.begin_compute_pass(&Default::default()),
+                    dispatches: 0,
+                    stamps: None,
+                };
                 for (i, launch) in launches.clone().enumerate() {
                     pass.pass.write_timestamp(&set, 2 * i as u32);
                     encode(launch, &mut pass);
@@ -224,7 +255,8 @@ impl Gpu {
                             end_of_pass_write_index: Some(2 * i as u32 + 1),
                         }),
                     };
-                    let mut pass = Pass { pass: encoder.begin_compute_pass(&descriptor), dispatches: 0 };
+                    let mut pass =
+                        Pass { pass: encoder.begin_compute_pass(&descriptor), dispatches: 0, stamps: None };
                     encode(launch, &mut pass);
                     dispatches += pass.dispatches;
                 }

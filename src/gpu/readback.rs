@@ -4,7 +4,7 @@
 //! into the ring when its values were taken, so there are as many as there are submissions under way.
 
 use super::memory::padded;
-use super::{Buffer, Gpu, lock};
+use super::{Gpu, lock};
 use crate::error::Result;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 
@@ -22,13 +22,13 @@ pub struct Readback {
 }
 
 impl Readback {
-    /// Has what `buffers` hold when `encoder`'s commands have run copied and mapped.
+    /// Has what `buffers` hold in their first bytes when `encoder`'s commands have run copied and mapped.
     pub(super) fn record(
         gpu: &Gpu,
         encoder: &mut wgpu::CommandEncoder,
-        buffers: &[&Buffer],
+        buffers: &[(&wgpu::Buffer, u64)],
     ) -> Result<Readback> {
-        let sizes: Vec<u64> = buffers.iter().map(|buffer| buffer.bytes()).collect();
+        let sizes: Vec<u64> = buffers.iter().map(|(_, bytes)| *bytes).collect();
         let total = sizes.iter().map(|&bytes| padded(bytes)).sum();
         let free = {
             let mut ring = lock(&gpu.0.ring);
@@ -40,9 +40,9 @@ impl Readback {
             None => (total, gpu.staging(total)?),
         };
         let mut offset = 0;
-        for buffer in buffers {
-            encoder.copy_buffer_to_buffer(buffer.raw(), 0, &staging.1, offset, padded(buffer.bytes()));
-            offset += padded(buffer.bytes());
+        for (buffer, bytes) in buffers {
+            encoder.copy_buffer_to_buffer(buffer, 0, &staging.1, offset, padded(*bytes));
+            offset += padded(*bytes);
         }
         let (tell, mapped) = mpsc::channel();
         // Nobody listens any more when the readback was dropped.

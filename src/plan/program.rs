@@ -6,6 +6,7 @@ use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::gpu::Pass;
 use crate::tensor::{Reading, Tensor, gpu_buffers};
+use crate::trace::Event;
 use std::time::{Duration, Instant};
 
 /// A part of a program.
@@ -44,12 +45,22 @@ pub struct Timing {
 /// Plans in a row on one device. One run is one submission, with no word back to the host.
 pub struct Program<'a> {
     steps: Vec<Step<'a>>,
+    names: &'static [&'static str],
 }
 
 impl<'a> Program<'a> {
     /// The program of these steps, all on the same device.
     pub fn new(steps: Vec<Step<'a>>) -> Program<'a> {
-        Program { steps }
+        Program { steps, names: &[] }
+    }
+
+    /// With names for its steps, in order, as a trace shows them.
+    pub fn named(self, names: &'static [&'static str]) -> Program<'a> {
+        Program { names, ..self }
+    }
+
+    fn name(&self, step: usize) -> &'static str {
+        self.names.get(step).copied().unwrap_or("plan")
     }
 
     fn device(&self) -> Option<&'a Device> {
@@ -108,11 +119,12 @@ impl<'a> Program<'a> {
     }
 
     fn encode(&self, pass: &mut Pass<'_>) {
-        for step in &self.steps {
+        for (index, step) in self.steps.iter().enumerate() {
             let (times, plan) = step.parts();
             if let Backend::Gpu(compiled) = &plan.backend
                 && times > 0
             {
+                pass.part(self.name(index));
                 compiled.encode_begin(pass);
                 (0..times).for_each(|_| compiled.encode(pass));
             }
@@ -120,17 +132,26 @@ impl<'a> Program<'a> {
     }
 
     fn run_on_cpu(&self) -> Result<()> {
-        if let Some(device) = self.device() {
-            device.count_submission();
-        }
-        for step in &self.steps {
+        let Some(device) = self.device() else { return Ok(()) };
+        let submission = device.count_submission();
+        let trace = device.trace();
+        let record = |event: &dyn Fn(f64) -> Event| {
+            if let Some(trace) = &trace {
+                trace.push(event(trace.now()));
+            }
+        };
+        record(&|at| Event::Submitted { submission, at });
+        for (index, step) in self.steps.iter().enumerate() {
+            let start = trace.as_ref().map_or(0.0, |trace| trace.now());
             let (times, plan) = step.parts();
             match &plan.backend {
                 Backend::F32(executor) => repeat(&mut executor.borrow_mut(), times),
                 Backend::F64(executor) => repeat(&mut executor.borrow_mut(), times),
                 Backend::Gpu(_) => {}
             }
+            record(&|end| Event::Device { submission, name: self.name(index), start, end });
         }
+        record(&|at| Event::Done { submission, at });
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use crate::plan::{self, Plan, Program, Schedule as Launches, Step};
 use crate::shape::{DType, Shape};
 use crate::tape::{Purpose, Tape};
 use crate::tensor::{Host, Reading, Store};
+use crate::trace::Span;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -411,7 +412,7 @@ impl Trainer {
         let mut steps = vec![plans.feed.take()];
         steps.extend(plans.attack.program());
         steps.extend([Step::Run(&plans.update), plans.feed.count()]);
-        Program::new(steps)
+        Program::new(steps).named(&["feed", "load", "attack", "update", "count"])
     }
 
     /// The program of the next step, for benches, profiles and tests. The device is told the epoch: running the
@@ -431,8 +432,11 @@ impl Trainer {
     /// being saved; an error of the device, of the disk or of the observer.
     pub fn run(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
         let mut known = None;
+        let trace = self.store.device().trace();
+        let span = |name| Span::new(trace.as_deref(), name);
         while self.position.epoch < self.recipe.epochs {
             let start = Instant::now();
+            let begin = span("begin the epoch");
             let (before, position) = (self.state()?, self.position.clone());
             if self.position.step == 0 {
                 self.reset_metrics()?;
@@ -442,6 +446,7 @@ impl Trainer {
                 None => self.epoch(self.position.epoch)?,
             };
             self.tell(&epoch)?;
+            drop(begin);
             let metrics = self.store.tensors(&[LOSS, CORRECT])?;
             let mut underway: VecDeque<Underway> = VecDeque::new();
             let mut totals = Totals { steps: self.position.step, ..Totals::default() };
@@ -458,15 +463,18 @@ impl Trainer {
                 let stopping = !last && stop.load(Ordering::Relaxed);
                 if last && self.position.epoch + 1 < self.recipe.epochs {
                     // While the device is at the epoch's last steps.
+                    let _span = span("order the next epoch");
                     known = Some(self.epoch(self.position.epoch + 1)?);
                 }
                 let wait = last || stopping;
+                let collecting = span("collect");
                 let fresh = collect(&mut underway, wait, &mut totals);
                 let fresh = fresh.map_err(|error| self.during(error, &totals))?;
                 // What is about to be judged or saved is looked at as a whole.
                 if !totals.loss.is_finite() || (wait && !self.is_finite()?) {
                     return Err(self.not_finite(totals.steps, &before, &position));
                 }
+                drop(collecting);
                 let seen = self.train.len().min(totals.steps as usize * self.recipe.batch) as f64;
                 observer.step(&StepReport {
                     epoch: self.position.epoch + 1,
@@ -481,11 +489,13 @@ impl Trainer {
                 }
             }
             let trained = start.elapsed().as_secs_f64();
+            let ending = span("judge and save");
             let record = self.end_epoch(start, images as f64 / trained.max(1e-9), totals)?;
             // The record comes first: resuming drops the records of epochs after the checkpoint's, but could not
             // make one that was lost between the two.
             observer.epoch(&record)?;
             self.save()?;
+            drop(ending);
             if stop.load(Ordering::Relaxed) && self.position.epoch < self.recipe.epochs {
                 return Ok(Outcome::Interrupted);
             }
