@@ -355,6 +355,14 @@ pub fn large_cases() -> Vec<Case> {
     cases.extend(conv([5, 16, 16, 48], [3, 3, 48], one, one, one, 48));
     cases.extend(conv([5, 16, 16, 32], [3, 3, 32], [2, 2], one, one, 4));
     cases.extend(conv([9, 16, 16, 32], [1, 1, 48], one, [0, 0], one, 1));
+    // By Winograd's tiles of 4 in bands and in examples, all together, past the edges; of 2.
+    cases.extend(conv([2, 41, 38, 32], [3, 3, 16], one, one, one, 1));
+    cases.extend(conv([9, 15, 14, 16], [3, 3, 48], one, [0, 2], one, 1));
+    cases.extend(conv([13, 8, 7, 80], [3, 3, 32], one, [2, 1], one, 1));
+    cases.extend(conv([3, 6, 7, 144], [3, 3, 80], one, one, one, 1));
+    cases.extend(conv([15, 4, 4, 16], [3, 3, 16], one, one, one, 1));
+    cases.extend(conv([70, 2, 2, 16], [3, 3, 48], one, one, one, 1));
+    cases.extend(conv([12, 2, 2, 48], [3, 3, 16], one, one, one, 1));
     cases.extend(pool([17, 16, 16, 40], [2, 2], [2, 2], [0, 0]));
     cases.extend(rows(4001, 10));
     cases.extend(gather(300, 97, 50));
