@@ -39,6 +39,7 @@ mod stages;
 mod text;
 
 pub mod conv2d;
+mod conv2d_image;
 pub mod matmul;
 
 use self::stages::Width;

@@ -34,6 +34,8 @@ const COMMON: &[(&str, &str)] = &[
     ("common/philox.wgsl", include_str!("../../shaders/common/philox.wgsl")),
     ("common/store_scalar.wgsl", include_str!("../../shaders/common/store_scalar.wgsl")),
     ("common/store_vec4.wgsl", include_str!("../../shaders/common/store_vec4.wgsl")),
+    ("common/taps_load.wgsl", include_str!("../../shaders/common/taps_load.wgsl")),
+    ("common/taps_shuffle.wgsl", include_str!("../../shaders/common/taps_shuffle.wgsl")),
     ("common/x_scalar.wgsl", include_str!("../../shaders/common/x_scalar.wgsl")),
     ("common/x_vec4.wgsl", include_str!("../../shaders/common/x_vec4.wgsl")),
 ];
