@@ -2,7 +2,7 @@
 
 use adamant::cpu::Data;
 use adamant::launch::{ConvShape, Kernel, Launch, Operand, Place, PoolShape, Stage};
-use adamant::tape::{Binary, Conv2d, Distribution, Pool, Purpose, Reduction, Unary};
+use adamant::tape::{Augment, Binary, Conv2d, Distribution, Pool, Purpose, Reduction, Unary};
 use adamant::{DType, Shape, Stretch, philox};
 
 /// A launch with the tensors it reads, `Place::Tensor(i)`, and what its output holds before.
@@ -151,6 +151,23 @@ fn gather(rows: usize, row: usize, table: usize) -> Vec<Case> {
         case(kernel(DType::U8), &[rows, row], vec![bytes(), index()]),
         case(kernel(DType::U32), &[rows, row], vec![integers(4, table * row, 1000), index()]),
     ]
+}
+
+fn augment(rows: usize, [h, w, c]: [usize; 3], table: usize) -> Vec<Case> {
+    let bytes = || match integers(1, table * h * w * c, 256) {
+        Data::U32(x) => Data::U8(x.iter().map(|&x| x as u8).collect()),
+        _ => unreachable!(),
+    };
+    let draws = (0..3 * rows as u32).map(|i| philox::uniform([3, 0], Purpose::TEST, [0, 0], 0, i)).collect();
+    let uniform = Data::Float(draws);
+    let most = h.min(w) - 1;
+    let ways = [(0, false, true), (most, false, false), (most, true, true), (most.min(4), false, true)];
+    let one = |(padding, reflect, flip)| {
+        let augment = Augment { padding, reflect, flip };
+        let tensors = vec![bytes(), integers(2, rows, table + 2), uniform.clone()];
+        case(Kernel::Augment { rows, table, image: [h, w, c], augment }, &[rows, h, w, c], tensors)
+    };
+    ways.map(one).into()
 }
 
 fn random(rows: usize, row: usize) -> Vec<Case> {
@@ -323,6 +340,8 @@ pub fn cases() -> Vec<Case> {
     }
     cases.extend(gather(1, 1, 1));
     cases.extend(gather(5, 7, 3));
+    cases.extend(augment(1, [1, 1, 1], 1));
+    cases.extend(augment(9, [5, 7, 3], 4));
     cases.extend(random(1, 1));
     cases.extend(random(3, 11));
     twice(cases)
@@ -366,6 +385,7 @@ pub fn large_cases() -> Vec<Case> {
     cases.extend(pool([17, 16, 16, 40], [2, 2], [2, 2], [0, 0]));
     cases.extend(rows(4001, 10));
     cases.extend(gather(300, 97, 50));
+    cases.extend(augment(64, [32, 32, 3], 10));
     cases.extend(random(64, 784));
     twice(cases)
 }
