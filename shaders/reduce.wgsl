@@ -1,6 +1,6 @@
 // Folds over an axis: x seen as [outer, extent, inner] to [outer, inner], a sum or a maximum.
 //
-//   out[o, k, i] = finish(fold over e in piece k of before(x[o, e, i]))
+//   out[o, k, i] = finish(fold over e in piece k of before(x[o, e, i], its place in x))
 //
 // Bindings: x [outer, extent, inner], out [outer, chunks, inner]; chunk k folds the `piece` elements of the extent
 // from k * piece on. One chunk is the whole fold; with more, the host calls again on the [outer, chunks, inner] of
@@ -39,6 +39,11 @@ fn combine(a: Element, b: Element) -> Element {
     return a + b;
 }
 
+// Element i of x on its way in.
+fn before_at(i: u32) -> Element {
+    return before(Element(x[i]), i);
+}
+
 // What the first element of a lane without elements is: nothing to a sum, and no larger than anything to a maximum.
 fn neutral() -> Element {
     return Element(select(0f, -3.4028235e38f, MAXIMUM == 1u));
@@ -61,22 +66,22 @@ fn serial(
     let last = min(first + params.piece, params.extent);
     let base = row * params.extent * params.inner + column;
     var e = first + 1u;
-    var a = before(Element(x[base + first * params.inner]));
+    var a = before_at(base + first * params.inner);
     if last - first >= 8u {
-        var b = before(Element(x[base + e * params.inner]));
-        var c = before(Element(x[base + (e + 1u) * params.inner]));
-        var d = before(Element(x[base + (e + 2u) * params.inner]));
+        var b = before_at(base + e * params.inner);
+        var c = before_at(base + (e + 1u) * params.inner);
+        var d = before_at(base + (e + 2u) * params.inner);
         e += 3u;
         for (; e + 4u <= last; e += 4u) {
-            a = combine(a, before(Element(x[base + e * params.inner])));
-            b = combine(b, before(Element(x[base + (e + 1u) * params.inner])));
-            c = combine(c, before(Element(x[base + (e + 2u) * params.inner])));
-            d = combine(d, before(Element(x[base + (e + 3u) * params.inner])));
+            a = combine(a, before_at(base + e * params.inner));
+            b = combine(b, before_at(base + (e + 1u) * params.inner));
+            c = combine(c, before_at(base + (e + 2u) * params.inner));
+            d = combine(d, before_at(base + (e + 3u) * params.inner));
         }
         a = combine(combine(a, b), combine(c, d));
     }
     for (; e < last; e++) {
-        a = combine(a, before(Element(x[base + e * params.inner])));
+        a = combine(a, before_at(base + e * params.inner));
     }
     out[i] = Stored(finish(a, i));
 }
@@ -97,9 +102,9 @@ fn tree(
     let base = row * params.extent * params.inner + column;
     var v = neutral();
     if inside && first + lane < last {
-        v = before(Element(x[base + (first + lane) * params.inner]));
+        v = before_at(base + (first + lane) * params.inner);
         for (var e = first + lane + TREE; e < last; e += TREE) {
-            v = combine(v, before(Element(x[base + e * params.inner])));
+            v = combine(v, before_at(base + e * params.inner));
         }
     }
     sh_part[lane] = v;

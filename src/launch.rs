@@ -5,13 +5,13 @@
 //! that kernel's epilogue, applied to each element before it is stored.
 
 use crate::shape::{DType, Shape, Stretch};
-use crate::tape::{Augment, Binary, Distribution, Pool, Purpose, Reduction, Unary};
+use crate::tape::{Binary, Distribution, Pool, Purpose, Reduction, Unary};
 
 /// Most stages a launch may carry.
 pub const MAX_STAGES: usize = 12;
-/// Most tensors the stages of a launch may read (besides the launch's own inputs and its output): with them no
-/// launch binds more than the 8 storage buffers WebGPU promises.
-pub const MAX_OPERANDS: usize = 4;
+/// Most tensors the stages of a launch with one input may read besides it: with the output no launch binds more than
+/// the 8 storage buffers WebGPU promises. See [`Kernel::max_operands`].
+pub const MAX_OPERANDS: usize = 6;
 
 /// A buffer of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,7 +114,7 @@ pub enum Kernel {
         value: f64,
     },
     /// `(x)`: x seen as `[outer, extent, inner]`, folded over `extent` to `[outer, inner]`. `before` are applied to
-    /// each element of x (indexed by its place in x) before it is folded.
+    /// each element of x before it is folded; their operands are indexed by its place in x and are never the output.
     Reduce {
         /// How.
         kind: Reduction,
@@ -124,8 +124,8 @@ pub enum Kernel {
         extent: usize,
         /// Elements after the folded axes.
         inner: usize,
-        /// Unary stages on the way in.
-        before: Vec<Unary>,
+        /// Stages on the way in.
+        before: Vec<Stage>,
     },
     /// `(x)` -> u32: index of the largest of each row.
     ArgMax {
@@ -232,18 +232,6 @@ pub enum Kernel {
         /// Type of the table.
         from: DType,
     },
-    /// `(table u8, index, uniform)` -> `[rows, h, w, c]`: rows of a table of images `[h, w, c]`, each changed by its
-    /// three uniform numbers as [`Augment::choose`] says, and divided by 255.
-    Augment {
-        /// Images gathered.
-        rows: usize,
-        /// Images of the table.
-        table: usize,
-        /// Extents of an image.
-        image: [usize; 3],
-        /// What may change.
-        augment: Augment,
-    },
     /// `(key, counter, example)` -> `[rows, row]`: see `philox.rs` for the exact bits.
     Random {
         /// What is drawn.
@@ -285,7 +273,6 @@ impl Kernel {
             Kernel::Correct { .. } => "correct",
             Kernel::OneHot { .. } => "one_hot",
             Kernel::GatherRows { .. } => "gather_rows",
-            Kernel::Augment { .. } => "augment",
             Kernel::Random { distribution: Distribution::Uniform, .. } => "random.uniform",
             Kernel::Random { distribution: Distribution::Normal, .. } => "random.normal",
         }
@@ -300,6 +287,15 @@ impl Kernel {
                 | Kernel::MaxPoolIndex(_)
                 | Kernel::GatherRows { from: DType::U32, .. }
         )
+    }
+
+    /// Most distinct (buffer, stretch) pairs that a launch's stages may read: 8 storage buffers less the output and
+    /// the inputs, or what takes their place in a kernel of several dispatches.
+    pub fn max_operands(&self) -> usize {
+        match self {
+            Kernel::Map { .. } | Kernel::Update | Kernel::Fill { .. } | Kernel::Reduce { .. } => MAX_OPERANDS,
+            _ => MAX_OPERANDS - 2,
+        }
     }
 
     /// Floating-point operations of the products, two a multiply-add; 0 for kernels bound by memory.
@@ -320,7 +316,7 @@ pub struct Launch {
     /// The kernel's inputs, in its order. Never the output (see [`Kernel::Update`] and [`Operand::Previous`]).
     pub inputs: Vec<Place>,
     /// Elementwise steps applied to each element before it is stored; at most [`MAX_STAGES`], reading at most
-    /// [`MAX_OPERANDS`] distinct (buffer, stretch) pairs.
+    /// [`Kernel::max_operands`] distinct (buffer, stretch) pairs.
     pub stages: Vec<Stage>,
     /// Where the result goes.
     pub output: Place,
@@ -331,10 +327,15 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// The distinct buffers the stages read, in order of first use.
+    /// The stages on the way in, of a reduction.
+    pub fn before(&self) -> &[Stage] {
+        if let Kernel::Reduce { before, .. } = &self.kernel { before } else { &[] }
+    }
+
+    /// The distinct buffers the stages read, those on the way in too, in order of first use.
     pub fn operands(&self) -> Vec<(Place, Stretch)> {
         let mut operands = Vec::new();
-        for stage in &self.stages {
+        for stage in self.before().iter().chain(&self.stages) {
             if let Stage::Binary { operand: Operand::Buffer { place, stretch }, .. } = stage
                 && !operands.contains(&(*place, *stretch))
             {
@@ -357,20 +358,16 @@ impl Launch {
 impl std::fmt::Display for Launch {
     /// `conv2d.forward + add + relu`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let map = matches!(self.kernel, Kernel::Map { .. });
-        let mut separator = "";
-        if !map || self.stages.is_empty() {
-            f.write_str(self.kernel.name())?;
-            separator = " + ";
+        let name = |stage: &Stage| match stage {
+            Stage::Unary(unary) => unary.name(),
+            Stage::Binary { op, .. } => op.name(),
+        };
+        let mut names: Vec<&str> = self.before().iter().map(name).collect();
+        if !matches!(self.kernel, Kernel::Map { .. }) || self.stages.is_empty() {
+            names.push(self.kernel.name());
         }
-        for stage in &self.stages {
-            let name = match stage {
-                Stage::Unary(unary) => unary.name(),
-                Stage::Binary { op, .. } => op.name(),
-            };
-            write!(f, "{separator}{name}")?;
-            separator = " + ";
-        }
+        names.extend(self.stages.iter().map(name));
+        f.write_str(&names.join(" + "))?;
         Ok(())
     }
 }

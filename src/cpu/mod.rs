@@ -23,7 +23,6 @@ pub use float::Float;
 
 use crate::launch::{Kernel, Launch, MAX_OPERANDS, Place};
 use crate::shape::DType;
-use crate::tape::Augment;
 use blocks::{Line, lines, scratch};
 use conv2d::Convolution;
 use matmul::Product;
@@ -120,6 +119,8 @@ pub fn scratch_bytes<T: Float>(launches: &[Launch]) -> u64 {
 
 /// What a launch needs besides its memory, resolved once.
 struct Ready {
+    /// The stages on the way into a reduction.
+    before: Steps,
     steps: Steps,
     convolution: Option<Convolution>,
     /// Distinct buffers the launch reads.
@@ -143,7 +144,14 @@ impl Ready {
         let operands =
             launch.operands().iter().map(|&(place, stretch)| (position(place), stretch.modulo)).collect();
         let convolution = Convolution::new::<T>(&launch.kernel);
-        Ready { steps: Steps::new(launch), convolution, reads, inputs, operands }
+        Ready {
+            before: Steps::before(launch),
+            steps: Steps::new(launch),
+            convolution,
+            reads,
+            inputs,
+            operands,
+        }
     }
 
     /// Floats of memory the launch needs beyond a thread's own.
@@ -228,6 +236,7 @@ impl<T: Float> Executor<T> {
         for (operand, &(read, len)) in operands.iter_mut().zip(&ready.operands) {
             *operand = reads[read].float(len);
         }
+        let before = Epilogue { steps: &ready.before, operands, reads_previous: false };
         let epilogue =
             Epilogue { steps: &ready.steps, operands, reads_previous: ready.steps.read_previous() };
         let len = launch.shape.len();
@@ -235,7 +244,7 @@ impl<T: Float> Executor<T> {
             Data::Float(out) => {
                 let convolution = ready.convolution.as_ref();
                 let scratch = &mut self.workspace.lock();
-                run_floats(launch, convolution, &inputs, &mut out[..len], &epilogue, scratch);
+                run_floats(launch, convolution, &inputs, &mut out[..len], &before, &epilogue, scratch);
             }
             Data::U32(out) => run_integers(launch, &inputs, &mut out[..len]),
             Data::U8(_) => unreachable!("no launch writes bytes"),
@@ -250,11 +259,9 @@ fn on_a_worker(body: impl FnOnce() + Send) {
 }
 
 /// The fold a reduction asks for.
-fn fold_of(kernel: &Kernel) -> Fold<'_> {
+fn fold_of(kernel: &Kernel) -> Fold {
     match kernel {
-        Kernel::Reduce { kind, outer, extent, inner, before } => {
-            Fold { kind: *kind, outer: *outer, extent: *extent, inner: *inner, before }
-        }
+        &Kernel::Reduce { kind, outer, extent, inner, .. } => Fold { kind, outer, extent, inner },
         _ => unreachable!("asked of reductions only"),
     }
 }
@@ -265,6 +272,7 @@ fn run_floats<T: Float>(
     convolution: Option<&Convolution>,
     inputs: &[&Data<T>],
     out: &mut [T],
+    before: &Epilogue<T>,
     epilogue: &Epilogue<T>,
     scratch: &mut [Line],
 ) {
@@ -280,7 +288,7 @@ fn run_floats<T: Float>(
         Kernel::Update => map::update(out, epilogue),
         Kernel::Fill { value } => map::fill(*value, out, epilogue),
         kernel @ &Kernel::Reduce { outer, extent, inner, .. } => {
-            fold_of(kernel).run(inputs[0].float(outer * extent * inner), out, epilogue, scratch);
+            fold_of(kernel).run(inputs[0].float(outer * extent * inner), out, before, epilogue, scratch);
         }
         Kernel::Copy { offset, strides, lo, hi } => {
             let view = View { shape: launch.shape, offset: *offset, strides, lo, hi };
@@ -323,12 +331,6 @@ fn run_floats<T: Float>(
                 DType::U8 => gather::gather_bytes(row, inputs[0].u8(len), index, out, epilogue),
                 _ => gather::gather_floats(row, inputs[0].float(len), index, out, epilogue),
             }
-        }
-        &Kernel::Augment { rows, table, image, augment } => {
-            let [h, w, c] = image;
-            let (images, index) = (inputs[0].u8(table * h * w * c), inputs[1].u32(rows));
-            let uniform = inputs[2].float(Augment::DRAWS * rows);
-            gather::augmented(augment, image, images, index, uniform, out, epilogue);
         }
         &Kernel::Random { distribution, purpose, rows, row } => {
             let pair = |x: &Data<T>| [x.u32(2)[0], x.u32(2)[1]];

@@ -6,25 +6,22 @@
 use super::blocks::Line;
 use super::blocks::{BLOCK, floats, for_each_block, vectorized, write_blocks};
 use super::float::Float;
-use super::stages::{Epilogue, apply_unary};
-use crate::tape::{Reduction, Unary};
+use super::stages::{CHUNK, Epilogue};
+use crate::tape::Reduction;
 
 /// Running sums along a contiguous row: a multiple of every vector width, so the order of the sum does not depend
 /// on the processor.
 const LANES: usize = 32;
-/// Elements folded at once, after the unary stages ran on them.
-const CHUNK: usize = 1024;
 
 /// Extents of a fold and how it is cut.
-pub(super) struct Fold<'a> {
+pub(super) struct Fold {
     pub(super) kind: Reduction,
     pub(super) outer: usize,
     pub(super) extent: usize,
     pub(super) inner: usize,
-    pub(super) before: &'a [Unary],
 }
 
-impl Fold<'_> {
+impl Fold {
     /// Elements of the extent that one slice folds: about a block's worth of input.
     fn slice(&self) -> usize {
         (BLOCK / self.inner.max(1)).clamp(1, self.extent.max(1))
@@ -40,7 +37,14 @@ impl Fold<'_> {
     }
 
     /// `out[o, i] = stages(fold over e of before(x[o, e, i]))`.
-    pub(super) fn run<T: Float>(&self, x: &[T], out: &mut [T], epilogue: &Epilogue<T>, scratch: &mut [Line]) {
+    pub(super) fn run<T: Float>(
+        &self,
+        x: &[T],
+        out: &mut [T],
+        before: &Epilogue<T>,
+        epilogue: &Epilogue<T>,
+        scratch: &mut [Line],
+    ) {
         let &Fold { outer, extent, inner, .. } = self;
         let (slice, slices) = (self.slice(), self.slices());
         if inner == 0 {
@@ -52,7 +56,7 @@ impl Fold<'_> {
             write_blocks(out, rows * inner, epilogue, |start, block| {
                 for (row, result) in block.chunks_exact_mut(inner).enumerate() {
                     let at = (start / inner + row) * extent * inner;
-                    self.fold_slice(&x[at..at + extent * inner], result);
+                    self.fold_slice(x, at, extent, before, result);
                 }
             });
             return;
@@ -62,7 +66,7 @@ impl Fold<'_> {
             let (o, first) = (index / slices, index % slices * slice);
             let at = o * extent * inner;
             let last = (first + slice).min(extent);
-            self.fold_slice(&x[at + first * inner..at + last * inner], result);
+            self.fold_slice(x, at + first * inner, last - first, before, result);
         });
         let partial = &*partial;
         let rows = (BLOCK / (slices * inner)).max(1);
@@ -77,23 +81,31 @@ impl Fold<'_> {
         });
     }
 
-    /// Folds `[e, inner]` to `[inner]`.
-    fn fold_slice<T: Float>(&self, x: &[T], result: &mut [T]) {
+    /// Folds `before(x[at..])`, seen as `[extent, inner]`, to `[inner]`.
+    fn fold_slice<T: Float>(
+        &self,
+        x: &[T],
+        at: usize,
+        extent: usize,
+        before: &Epilogue<T>,
+        result: &mut [T],
+    ) {
+        let x = &x[at..at + extent * self.inner];
         vectorized(
             #[inline(always)]
             || {
-                if self.before.is_empty() && self.inner > 1 {
+                if before.is_empty() && self.inner > 1 {
                     return fold_columns(self.kind, x, result, true);
                 }
                 let mut held = [T::ZERO; CHUNK];
-                let mut first = true;
-                let mut fold = |x: &[T], columns: &mut [T], first: bool| {
-                    let x = if self.before.is_empty() {
+                // `start` is the place of x within the slice.
+                let mut fold = |start: usize, x: &[T], columns: &mut [T], first: bool| {
+                    let x = if before.is_empty() {
                         x
                     } else {
                         let held = &mut held[..x.len()];
                         held.copy_from_slice(x);
-                        self.before.iter().for_each(|&unary| apply_unary(unary, held));
+                        before.apply_chunk(at + start, held, &[]);
                         held
                     };
                     if self.inner == 1 {
@@ -104,17 +116,16 @@ impl Fold<'_> {
                     }
                 };
                 if self.inner <= CHUNK {
-                    let rows = CHUNK / self.inner;
-                    for chunk in x.chunks(rows * self.inner) {
-                        fold(chunk, result, first);
-                        first = false;
+                    let step = CHUNK / self.inner * self.inner;
+                    for (index, chunk) in x.chunks(step).enumerate() {
+                        fold(index * step, chunk, result, index == 0);
                     }
                 } else {
-                    for row in x.chunks_exact(self.inner) {
-                        for (x, columns) in row.chunks(CHUNK).zip(result.chunks_mut(CHUNK)) {
-                            fold(x, columns, first);
+                    for (e, row) in x.chunks_exact(self.inner).enumerate() {
+                        for (piece, columns) in result.chunks_mut(CHUNK).enumerate() {
+                            let from = piece * CHUNK;
+                            fold(e * self.inner + from, &row[from..from + columns.len()], columns, e == 0);
                         }
-                        first = false;
                     }
                 }
             },

@@ -7,7 +7,7 @@ use crate::shape::Stretch;
 use crate::tape::{Binary, Unary};
 
 /// Elements each stage passes over before the next stage does: three such rows of f64 fit a first-level cache.
-const CHUNK: usize = 1024;
+pub(super) const CHUNK: usize = 1024;
 
 /// Where a stage's other argument comes from.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,17 @@ impl Steps {
         self.0.iter().any(|step| matches!(step, Step::Binary { source: Source::Previous, .. }))
     }
 
+    /// Those behind the kernel.
     pub(super) fn new(launch: &Launch) -> Steps {
+        Steps::of(&launch.stages, launch)
+    }
+
+    /// Those before a reduction.
+    pub(super) fn before(launch: &Launch) -> Steps {
+        Steps::of(launch.before(), launch)
+    }
+
+    fn of(stages: &[Stage], launch: &Launch) -> Steps {
         let operands = launch.operands();
         let step = |stage: &Stage| match *stage {
             Stage::Unary(unary) => Step::Unary(unary),
@@ -49,7 +59,7 @@ impl Steps {
                 Step::Binary { op, swapped, source }
             }
         };
-        Steps(launch.stages.iter().map(step).collect())
+        Steps(stages.iter().map(step).collect())
     }
 }
 
@@ -88,6 +98,11 @@ impl<T: Float> Epilogue<'_, T> {
         }
     }
 
+    /// Whether there is nothing to do.
+    pub(super) fn is_empty(&self) -> bool {
+        self.steps.0.is_empty()
+    }
+
     /// Runs the stages over `values`, elements `start..` of the result; `previous` is what the output holds there
     /// (empty unless a stage asks for it).
     pub(super) fn apply(&self, start: usize, values: &mut [T], previous: &[T]) {
@@ -106,8 +121,9 @@ impl<T: Float> Epilogue<'_, T> {
         );
     }
 
+    /// As [`Epilogue::apply`], on at most [`CHUNK`] values, for code that is vectorized itself.
     #[inline(always)]
-    fn apply_chunk(&self, start: usize, values: &mut [T], previous: &[T]) {
+    pub(super) fn apply_chunk(&self, start: usize, values: &mut [T], previous: &[T]) {
         let mut stretched = [T::ZERO; CHUNK];
         for step in &self.steps.0 {
             match *step {
@@ -167,7 +183,7 @@ pub(super) fn fill_stretched<T: Float>(operand: &[T], stretch: Stretch, start: u
 
 /// `values[i] = f(values[i])`.
 #[inline(always)]
-pub(super) fn apply_unary<T: Float>(unary: Unary, values: &mut [T]) {
+fn apply_unary<T: Float>(unary: Unary, values: &mut [T]) {
     #[inline(always)]
     fn each<T: Float>(values: &mut [T], f: impl Fn(T) -> T) {
         for v in values {

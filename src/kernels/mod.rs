@@ -4,7 +4,7 @@
 //! * One file an op family, `shaders/X.wgsl`, with its host side in `src/kernels/X.rs`. Every file is valid WGSL once
 //!   the lines `// #include common/y.wgsl` are replaced by those files.
 //! * Group 0. Binding 0 is `var<uniform> params: Params;`, inputs stand at 1, 2, 3, the result `out` at 7
-//!   (`read_write`), the operands of stages at 8 to 11. What an entry point really binds is read off the text.
+//!   (`read_write`), the operands of stages at 8 to 13. What an entry point really binds is read off the text.
 //! * `Params` is made by the [`params!`] macro on the host; a test holds it against the shader. With
 //!   [`Gpu::bakes`] the line that declares `params` becomes `const params = Params(...);`, so that divisions are by
 //!   constants and loops have known bounds. Same file, same struct. A parameter that any entry point of the file
@@ -18,7 +18,7 @@
 //! * Where a shader includes common/out_scalar.wgsl, common/out_vec4.wgsl can take its place ([`Call`] `in_fours`): results
 //!   are then stored as `vec4`, `Element` and `finish` are of four neighbours, and `i` counts vectors.
 //! * How floats lie in memory is said by a line `alias In1 = f32;` for each binding of floats (`In1`, `In2` for the
-//!   inputs at 1 and 2, `Out` at 7, `Operand0` to `Operand3` at 8 to 11), and a load converts: `f32(a[i])`,
+//!   inputs at 1 and 2, `Out` at 7, `Operand0` to `Operand5` at 8 to 13), and a load converts: `f32(a[i])`,
 //!   `vec4<f32>(a[i])`. So a text with `enable f16;` before it and some of these lines saying f16 is valid too, and
 //!   computes in f32 all the same.
 //! * More than 65535 workgroups spill from x into y: `flat(...)` of `common/index.wgsl` numbers them, and each kernel
@@ -27,7 +27,6 @@
 //!   that needs the old value of the output reads `out[i]` ([`crate::launch::Operand::Previous`]).
 //! * Loops end and indices are in range by construction: the shaders are compiled without run-time checks.
 
-mod augment;
 mod gather;
 mod gemm;
 mod map;
@@ -40,7 +39,6 @@ mod stages;
 mod text;
 
 pub mod conv2d;
-mod conv2d_image;
 pub mod matmul;
 
 use self::stages::Width;
@@ -149,7 +147,6 @@ pub fn shaders() -> Vec<&'static Shader> {
         &rows::SHADER,
         &pool::SHADER,
         &gather::SHADER,
-        &augment::SHADER,
         &random::SHADER,
     ];
     all.extend(matmul::shaders());
@@ -319,7 +316,6 @@ pub fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
         | Kernel::Correct { .. }
         | Kernel::OneHot { .. } => rows::calls(launch, target),
         Kernel::GatherRows { .. } => gather::calls(launch, target),
-        Kernel::Augment { .. } => augment::calls(launch, target),
         Kernel::Random { .. } => random::calls(launch, target),
     }
 }
@@ -373,8 +369,9 @@ fn check(launch: &Launch) -> Result<()> {
     if !launch.stages.is_empty() && (launch.dtype != DType::F32 || !launch.kernel.takes_stages()) {
         return refuse("stages follow only kernels that give floats in one piece".into());
     }
-    if launch.operands().len() > crate::launch::MAX_OPERANDS {
-        return refuse(format!("stages read more than {} operands", crate::launch::MAX_OPERANDS));
+    let most = launch.kernel.max_operands();
+    if launch.operands().len() > most {
+        return refuse(format!("stages read more than {most} operands"));
     }
     Ok(())
 }
@@ -476,10 +473,8 @@ impl Compiled {
                 buffers.push((text::FIRST_INPUT + i as u32, buffer(input)?));
             }
             buffers.push((text::OUT, buffer(call.output)?));
-            if call.stages {
-                for (i, (operand, _)) in launch.operands().iter().enumerate() {
-                    buffers.push((text::FIRST_OPERAND + i as u32, place(operand)?));
-                }
+            for (i, (operand, _)) in launch.operands().iter().enumerate() {
+                buffers.push((text::FIRST_OPERAND + i as u32, place(operand)?));
             }
             gpu.bind(&pipeline, &buffers, &call.params, call.grid)
         };

@@ -1,7 +1,7 @@
 //! Elementwise chains as WGSL: the body of `finish`, one line a stage.
 
 use super::text::FIRST_OPERAND;
-use crate::launch::{Launch, Operand, Stage};
+use crate::launch::{Kernel, Launch, Operand, Stage};
 use crate::shape::Stretch;
 use crate::tape::{Binary, Unary};
 
@@ -57,16 +57,21 @@ fn gives_one(stretch: &Stretch) -> bool {
 
 /// `finish` of a launch's chain, with the operands it reads. Needs common/elementwise.wgsl.
 pub(super) fn finish(chain: &[Stage], launch: &Launch, width: Width) -> String {
-    let operands = if chain.is_empty() { Vec::new() } else { launch.operands() };
     let mut text = format!("alias Element = {};\n", width.value());
-    for (k, (_, stretch)) in operands.iter().enumerate() {
+    for (k, (_, stretch)) in launch.operands().iter().enumerate() {
         let binding = FIRST_OPERAND + k as u32;
         let four = width == Width::Four && gives_four(stretch);
         let ty = if four { format!("vec4<Operand{k}>") } else { format!("Operand{k}") };
         text += &format!("alias Operand{k} = f32;\n");
         text += &format!("@group(0) @binding({binding}) var<storage, read> operand{k}: array<{ty}>;\n");
     }
-    text += "fn finish(first: Value, i: u32) -> Value {\n    var v = first;\n";
+    text + "fn finish(first: Value, i: u32) -> Value {\n" + &body(chain, launch, launch.shape.len(), width)
+}
+
+/// The lines of a chain over `len` elements, `first` being the value of element (or vector) `i`.
+fn body(chain: &[Stage], launch: &Launch, len: usize, width: Width) -> String {
+    let operands = launch.operands();
+    let mut text = String::from("    var v = first;\n");
     for stage in chain {
         let line = match stage {
             Stage::Unary(op) => unary(op, "v"),
@@ -76,11 +81,9 @@ pub(super) fn finish(chain: &[Stage], launch: &Launch, width: Width) -> String {
                     Operand::Buffer { place, stretch } => {
                         let k = operands.iter().position(|found| *found == (*place, *stretch)).unwrap_or(0);
                         match width {
-                            Width::One => {
-                                format!("Value(operand{k}[{}])", index(stretch, launch.shape.len()))
-                            }
+                            Width::One => format!("Value(operand{k}[{}])", index(stretch, len)),
                             Width::Four => {
-                                let at = index(&by_fours(stretch), launch.shape.len() / 4);
+                                let at = index(&by_fours(stretch), len / 4);
                                 // Of a type that may not be f32.
                                 let inner = if gives_four(stretch) { "" } else { "f32" };
                                 format!("Value({inner}(operand{k}[{at}]))")
@@ -101,10 +104,13 @@ pub(super) fn finish_u32() -> String {
     "alias Element = u32;\nfn finish(v: u32, i: u32) -> u32 {\n    return v;\n}\n".into()
 }
 
-/// `before` of a reduction. Needs common/elementwise.wgsl.
-pub(super) fn before(chain: &[Unary]) -> String {
-    let lines: String = chain.iter().map(|op| format!("    v = {};\n", unary(op, "v"))).collect();
-    format!("fn before(first: Value) -> Value {{\n    var v = first;\n{lines}    return v;\n}}\n")
+/// `before` of a reduction, whose operands are declared with `finish`. Needs common/elementwise.wgsl.
+pub(super) fn before(chain: &[Stage], launch: &Launch, width: Width) -> String {
+    let len = match launch.kernel {
+        Kernel::Reduce { outer, extent, inner, .. } => outer * extent * inner,
+        _ => launch.shape.len(),
+    };
+    String::from("fn before(first: Value, i: u32) -> Value {\n") + &body(chain, launch, len, width)
 }
 
 /// The stretch by which a vector of four neighbours finds its vector, or its one element, in an operand.

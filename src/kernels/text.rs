@@ -2,7 +2,7 @@
 
 use super::stages::{self, Width};
 use super::{Call, Field, Kind, Shader};
-use crate::launch::{Kernel, Launch};
+use crate::launch::Launch;
 use crate::shape::DType;
 
 /// Binding of the first input.
@@ -19,7 +19,6 @@ const COMMON: &[(&str, &str)] = &[
     ("common/b_scalar.wgsl", include_str!("../../shaders/common/b_scalar.wgsl")),
     ("common/b_vec4.wgsl", include_str!("../../shaders/common/b_vec4.wgsl")),
     ("common/before.wgsl", include_str!("../../shaders/common/before.wgsl")),
-    ("common/byte.wgsl", include_str!("../../shaders/common/byte.wgsl")),
     ("common/conv2d.wgsl", include_str!("../../shaders/common/conv2d.wgsl")),
     ("common/conv2d_params.wgsl", include_str!("../../shaders/common/conv2d_params.wgsl")),
     ("common/element.wgsl", include_str!("../../shaders/common/element.wgsl")),
@@ -35,8 +34,6 @@ const COMMON: &[(&str, &str)] = &[
     ("common/philox.wgsl", include_str!("../../shaders/common/philox.wgsl")),
     ("common/store_scalar.wgsl", include_str!("../../shaders/common/store_scalar.wgsl")),
     ("common/store_vec4.wgsl", include_str!("../../shaders/common/store_vec4.wgsl")),
-    ("common/taps_load.wgsl", include_str!("../../shaders/common/taps_load.wgsl")),
-    ("common/taps_shuffle.wgsl", include_str!("../../shaders/common/taps_shuffle.wgsl")),
     ("common/x_scalar.wgsl", include_str!("../../shaders/common/x_scalar.wgsl")),
     ("common/x_vec4.wgsl", include_str!("../../shaders/common/x_vec4.wgsl")),
 ];
@@ -51,12 +48,8 @@ pub(super) fn plain(shader: &Shader) -> Result<String, String> {
 
 /// The text of a call: the launch's stages for `finish` and `before`, constants set, parameters baked if asked.
 pub(super) fn assemble(call: &Call, launch: &Launch, bake: bool) -> Result<String, String> {
-    let before = match &launch.kernel {
-        Kernel::Reduce { before, .. } if call.inputs.first() == Some(&super::Arg::Input(0)) => {
-            before.as_slice()
-        }
-        _ => &[],
-    };
+    // Of a reduction in several calls, the first reads x.
+    let before = if call.inputs.first() == Some(&super::Arg::Input(0)) { launch.before() } else { &[] };
     let chain = if call.stages { launch.stages.as_slice() } else { &[] };
     let uses_functions = !chain.is_empty() || !before.is_empty();
     let functions = if uses_functions { common("common/elementwise.wgsl")? } else { "" };
@@ -72,7 +65,7 @@ pub(super) fn assemble(call: &Call, launch: &Launch, bake: bool) -> Result<Strin
                 stages::finish(chain, launch, call.width)
             ))
         }
-        "common/before.wgsl" if !before.is_empty() => Some(stages::before(before)),
+        "common/before.wgsl" if !before.is_empty() => Some(stages::before(before, launch, call.width)),
         _ => {
             let swap = call.includes.iter().find(|(from, _)| *from == path)?;
             COMMON.iter().find(|(name, _)| *name == swap.1).map(|(_, text)| text.to_string())

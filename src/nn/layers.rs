@@ -98,25 +98,26 @@ impl<'t> Net<'t> {
                     format!("{} has {count} value a channel, statistics need two or more", x.shape());
                 return self.tape.fail("batch_norm", message, Location::caller());
             }
-            let batch_mean = x.mean(&axes);
-            let centred = x - batch_mean;
-            let batch_variance = centred.square().mean(&axes).reshape([channels]);
+            // Two passes, the second over what is left without the mean: the difference of the mean of squares and
+            // the square of the mean, in one, loses the variance of values far from zero.
+            let batch_mean = x.mean(&axes).reshape([channels]);
+            let batch_variance = (x - batch_mean).square().mean(&axes).reshape([channels]);
             if self.mode == Mode::Train {
-                let unbiased = batch_variance.scale(count as f64 / (count as f64 - 1.0));
-                self.update("running_mean", mean, batch_mean.reshape([channels]));
-                self.update("running_var", variance, unbiased);
+                self.update("running_mean", mean, batch_mean, 1.0);
+                self.update("running_var", variance, batch_variance, count as f64 / (count as f64 - 1.0));
             }
-            centred * (weight / deviation(batch_variance)) + bias
+            let inverse = self.tape.fill([channels], 1.0) / deviation(batch_variance);
+            x.batch_norm(batch_mean, inverse, weight, bias)
         })
     }
 
-    /// Moves the running statistic `name`, which was `before` when the plan began, towards `batch`.
-    fn update(&self, name: &str, before: Var<'t>, batch: Var<'t>) {
+    /// Moves the running statistic `name`, which was `before` when the plan began, towards `factor` times `batch`.
+    fn update(&self, name: &str, before: Var<'t>, batch: Var<'t>, factor: f64) {
         let name = join(&self.prefix.borrow(), name);
         let mut running = self.running.borrow_mut();
         let known = running.iter().position(|(have, _)| *have == name);
         let current = known.map_or(before, |i| running[i].1);
-        let new = current.scale(1.0 - BATCH_NORM_MOMENTUM).add_scaled(batch, BATCH_NORM_MOMENTUM);
+        let new = current.scale(1.0 - BATCH_NORM_MOMENTUM).add_scaled(batch, BATCH_NORM_MOMENTUM * factor);
         match known {
             Some(i) => running[i].1 = new,
             None => running.push((name, new)),

@@ -11,7 +11,7 @@
 //!    other launch stands where its last op stood, so everything it reads is ready.
 
 use super::order;
-use crate::launch::{ConvShape, Kernel, Launch, MAX_OPERANDS, MAX_STAGES, Operand, Place, PoolShape, Stage};
+use crate::launch::{ConvShape, Kernel, Launch, MAX_STAGES, Operand, Place, PoolShape, Stage};
 use crate::shape::{DType, Shape, Stretch};
 use crate::tape::{Binary, Conv2d, Node, Op, Pool, Reduction, Tape, Unary};
 use std::collections::HashMap;
@@ -34,12 +34,18 @@ pub struct TensorUse {
 pub(super) struct Group {
     pub kernel: Kernel,
     pub inputs: Vec<Value>,
+    /// Stages on the way into a reduction.
+    pub before: Vec<ProtoStage>,
     pub stages: Vec<ProtoStage>,
     pub shape: Shape,
     pub dtype: DType,
     pub scope: Rc<str>,
+    /// The op of its kernel.
+    first: usize,
     /// The last op it covers, which is where it stands among the others.
     last: usize,
+    /// It stands before the other groups of its last op: it computes again what they read.
+    again: bool,
     /// Swallowed by another group.
     dead: bool,
     /// The tensor it writes, when it does not write a temporary.
@@ -49,17 +55,39 @@ pub(super) struct Group {
 impl Group {
     /// Gives the groups it reads their new numbers.
     pub(super) fn renumber(&mut self, numbers: &[usize]) {
+        self.each_read(|group| numbers[group]);
+    }
+
+    /// Makes it read `to` instead of `from`.
+    fn redirect(&mut self, from: usize, to: usize) {
+        self.each_read(|group| if group == from { to } else { group });
+    }
+
+    fn each_read(&mut self, number: impl Fn(usize) -> usize) {
         let fix = |value: &mut Value| {
             if let Base::Group(group) = &mut value.base {
-                *group = numbers[*group];
+                *group = number(*group);
             }
         };
         self.inputs.iter_mut().for_each(fix);
-        for stage in &mut self.stages {
+        for stage in self.before.iter_mut().chain(&mut self.stages) {
             if let ProtoStage::Binary { operand, .. } = stage {
                 fix(operand);
             }
         }
+    }
+
+    /// The distinct values its stages read, and those of `more` stages.
+    fn operands(&self, more: &[ProtoStage]) -> Vec<Value> {
+        let mut operands: Vec<Value> = Vec::new();
+        for stage in self.before.iter().chain(&self.stages).chain(more) {
+            if let ProtoStage::Binary { operand, .. } = stage
+                && !operands.contains(operand)
+            {
+                operands.push(*operand);
+            }
+        }
+        operands
     }
 }
 
@@ -89,6 +117,11 @@ pub(super) struct Lowered {
     pub tensors: Vec<TensorUse>,
 }
 
+/// Launches between two readers of a result from which on it may be computed again for the second.
+const LONG: usize = 8;
+/// Fewest elements of what is computed again.
+const FEWEST_RECOMPUTED: usize = 1024;
+
 fn whole(len: usize) -> Stretch {
     Stretch { div: 1, modulo: len }
 }
@@ -105,6 +138,8 @@ struct Lowering<'a> {
     nodes: &'a [Node],
     uses: Vec<usize>,
     values: Vec<Option<Value>>,
+    /// Values no launch makes: their readers begin with this stage on that value.
+    inlined: HashMap<usize, (Value, ProtoStage)>,
     groups: Vec<Group>,
     tensors: Vec<TensorUse>,
     tensor_index: HashMap<String, usize>,
@@ -126,6 +161,7 @@ pub(super) fn lower(tape: &Tape, fuse: bool) -> Lowered {
     let mut lowering = Lowering {
         nodes: &nodes,
         values: vec![None; nodes.len()],
+        inlined: HashMap::new(),
         groups: Vec::new(),
         tensors: Vec::new(),
         tensor_index: HashMap::new(),
@@ -133,7 +169,12 @@ pub(super) fn lower(tape: &Tape, fuse: bool) -> Lowered {
         fuse,
     };
     for id in 0..nodes.len() {
-        if lowering.uses[id] > 0 && !lowering.deferred(id) {
+        let assigned = || assignments.iter().any(|(_, value)| *value == id);
+        if let Some(inlined) = lowering.inline(id)
+            && !assigned()
+        {
+            lowering.inlined.insert(id, inlined);
+        } else if lowering.uses[id] > 0 && !lowering.deferred(id) {
             lowering.values[id] = Some(lowering.visit(id));
         }
     }
@@ -194,11 +235,14 @@ impl Lowering<'_> {
         self.groups.push(Group {
             kernel,
             inputs,
+            before: Vec::new(),
             stages: Vec::new(),
             shape,
             dtype,
             scope,
+            first: id,
             last: id,
+            again: false,
             dead: false,
             tensor: None,
         });
@@ -219,15 +263,9 @@ impl Lowering<'_> {
     /// Adds a stage to an open group, if there is room.
     fn extend(&mut self, group: usize, id: usize, stage: ProtoStage) -> Option<Value> {
         let g = &mut self.groups[group];
-        let mut operands: Vec<Value> = Vec::new();
-        for stage in g.stages.iter().chain([&stage]) {
-            if let ProtoStage::Binary { operand, .. } = stage
-                && !operands.contains(operand)
-            {
-                operands.push(*operand);
-            }
-        }
-        if !g.kernel.takes_stages() || g.stages.len() == MAX_STAGES || operands.len() > MAX_OPERANDS {
+        let operands = g.operands(&[stage]);
+        let most = g.kernel.max_operands();
+        if !g.kernel.takes_stages() || g.stages.len() == MAX_STAGES || operands.len() > most {
             return None;
         }
         // A launch's output is never its input: a stage that reads what the launch itself makes cannot join it.
@@ -243,9 +281,69 @@ impl Lowering<'_> {
         Some(Value { base: Base::Group(group), stretch: whole(g.shape.len()) })
     }
 
+    /// The value and the stage that node `id` is, when each of its readers had better begin with that stage than read
+    /// its result: a sum, difference or product with what is small beside it (a mean, a scale a channel), read by
+    /// several elementwise ops and reductions. A launch and its memory are saved; what it reads stays in its place.
+    fn inline(&self, id: usize) -> Option<(Value, ProtoStage)> {
+        let node = &self.nodes[id];
+        let Op::Binary(op @ (Binary::Add | Binary::Sub | Binary::Mul)) = node.op else { return None };
+        if !self.fuse || self.uses[id] < 2 || node.args.iter().any(|&arg| self.open(arg).is_some()) {
+            return None;
+        }
+        let readers = self.nodes[id + 1..].iter().enumerate().filter(|(_, reader)| reader.args.contains(&id));
+        let mut alive = readers.filter(|(i, _)| self.uses[id + 1 + i] > 0);
+        if !alive.all(|(_, reader)| matches!(reader.op, Op::Unary(_) | Op::Binary(_) | Op::Reduce { .. })) {
+            return None;
+        }
+        let [a, b] = [0, 1].map(|i| self.values[node.args[i]]);
+        let (a, b, len) = (a?, b?, node.shape.len());
+        let small = |value: Value| value.stretch.modulo * 16 <= len;
+        let stage = |swapped, operand| ProtoStage::Binary { op, swapped, operand };
+        match () {
+            () if a.stretch == whole(len) && small(b) => Some((a, stage(false, b))),
+            () if b.stretch == whole(len) && small(a) => Some((b, stage(true, a))),
+            () => None,
+        }
+    }
+
+    /// A new elementwise launch of node `id` that begins with inlined node `arg`, `stages` on top.
+    fn begin_inlined(&mut self, arg: usize, id: usize, stages: &[ProtoStage]) -> Value {
+        let (x, stage) = self.inlined[&arg];
+        let shape = self.nodes[id].shape;
+        let value = self.group(id, Kernel::Map { start: x.stretch }, vec![x], shape, DType::F32);
+        self.stage_of_new(value, stage);
+        stages.iter().for_each(|&stage| self.stage_of_new(value, stage));
+        value
+    }
+
+    /// The value of an elementwise op's argument; an inlined one is computed after all.
+    fn operand(&mut self, arg: usize) -> Value {
+        if self.values[arg].is_none() && self.inlined.contains_key(&arg) {
+            self.values[arg] = Some(self.begin_inlined(arg, arg, &[]));
+        }
+        self.value(arg)
+    }
+
     fn elementwise(&mut self, id: usize) -> Value {
         let node = &self.nodes[id];
         let (shape, args) = (node.shape, node.args.clone());
+        let inlined = |this: &Self, arg: usize| this.values[arg].is_none() && this.inlined.contains_key(&arg);
+        match node.op {
+            Op::Unary(unary) if inlined(self, args[0]) => {
+                return self.begin_inlined(args[0], id, &[ProtoStage::Unary(unary)]);
+            }
+            Op::Binary(op) => {
+                if let Some(i) = (0..2).find(|&i| inlined(self, args[i])) {
+                    // Two inlined arguments, or one twice: the other is computed, and the first read again or begun with.
+                    let operand = self.operand(args[1 - i]);
+                    let stage = ProtoStage::Binary { op, swapped: i == 1, operand };
+                    if inlined(self, args[i]) {
+                        return self.begin_inlined(args[i], id, &[stage]);
+                    }
+                }
+            }
+            _ => {}
+        }
         match node.op {
             Op::Unary(unary) => {
                 let stage = ProtoStage::Unary(unary);
@@ -374,6 +472,20 @@ impl Lowering<'_> {
             Op::PoolScatter(pool) => Kernel::PoolScatter(pool_shape(pool, shape, arg_shape(0))),
             Op::AvgPool(pool) => Kernel::AvgPool(pool_shape(pool, arg_shape(0), shape)),
             Op::AvgPoolGrad(pool) => Kernel::AvgPoolGrad(pool_shape(pool, shape, arg_shape(0))),
+            Op::BatchNorm => {
+                let x = self.dense(args[0]);
+                let [mean, inverse, weight, bias] = [1, 2, 3, 4].map(|i| {
+                    let value = self.dense(args[i]);
+                    Value { stretch: Stretch { div: 1, modulo: value.stretch.modulo }, ..value }
+                });
+                let value = self.group(id, Kernel::Map { start: x.stretch }, vec![x], shape, dtype);
+                for (op, operand) in
+                    [(Binary::Sub, mean), (Binary::Mul, inverse), (Binary::Mul, weight), (Binary::Add, bias)]
+                {
+                    self.stage_of_new(value, ProtoStage::Binary { op, swapped: false, operand });
+                }
+                return value;
+            }
             Op::Softmax | Op::LogSoftmax => {
                 let columns = shape[shape.rank() - 1];
                 Kernel::Softmax { rows: shape.len() / columns, columns, log: node.op == Op::LogSoftmax }
@@ -386,11 +498,6 @@ impl Lowering<'_> {
                 let row = arg_shape(0).len().checked_div(table).unwrap_or(0);
                 Kernel::GatherRows { rows: shape[0], row, table, from: self.nodes[args[0]].dtype }
             }
-            &Op::Augment(augment) => {
-                let table = arg_shape(0);
-                let image = [table[1], table[2], table[3]];
-                Kernel::Augment { rows: shape[0], table: table[0], image, augment }
-            }
             Op::Random { distribution, purpose } => Kernel::Random {
                 distribution: *distribution,
                 purpose: *purpose,
@@ -402,8 +509,8 @@ impl Lowering<'_> {
         self.group(id, kernel, inputs, shape, dtype)
     }
 
-    /// A reduction as folds over one run of axes each, the last run first. Squares and absolute values that only it
-    /// reads are taken on the way in.
+    /// A reduction as folds over one run of axes each, the last run first. An elementwise chain that only it reads is
+    /// taken on the way in.
     fn reduction(&mut self, id: usize, kind: Reduction, reduced: &[bool]) -> Value {
         let arg = self.nodes[id].args[0];
         let shape = self.nodes[arg].shape;
@@ -417,18 +524,17 @@ impl Lowering<'_> {
         }
         let mut before = Vec::new();
         let mut input = None;
-        if let Some(group) = self.open(arg) {
+        if self.values[arg].is_none()
+            && let Some(&(x, stage)) = self.inlined.get(&arg)
+        {
+            (before, input) = (vec![stage], Some(x));
+        } else if let Some(group) = self.open(arg) {
             let g = &mut self.groups[group];
-            let unaries: Option<Vec<Unary>> = g
-                .stages
-                .iter()
-                .map(|stage| if let ProtoStage::Unary(unary) = stage { Some(*unary) } else { None })
-                .collect();
-            if let (Kernel::Map { start }, Some(unaries)) = (&g.kernel, unaries)
-                && *start == whole(g.shape.len())
+            if let Kernel::Map { start } = g.kernel
+                && start == whole(g.shape.len())
             {
                 g.dead = true;
-                before = unaries;
+                before = std::mem::take(&mut g.stages);
                 input = Some(g.inputs[0]);
             }
         }
@@ -436,19 +542,99 @@ impl Lowering<'_> {
         while let Some(at) = runs.iter().rposition(|(fold, _)| *fold) {
             let outer: usize = runs[..at].iter().map(|run| run.1).product();
             let inner: usize = runs[at + 1..].iter().map(|run| run.1).product();
-            let kernel = Kernel::Reduce {
-                kind,
-                outer,
-                extent: runs[at].1,
-                inner,
-                before: std::mem::take(&mut before),
-            };
+            let kernel = Kernel::Reduce { kind, outer, extent: runs[at].1, inner, before: Vec::new() };
             runs.remove(at);
             let last = !runs.iter().any(|(fold, _)| *fold);
             let result = if last { self.nodes[id].shape } else { Shape::new(&[outer * inner]) };
             input = self.group(id, kernel, vec![input], result, DType::F32);
+            if let Base::Group(group) = input.base {
+                self.groups[group].before = std::mem::take(&mut before);
+            }
         }
         input
+    }
+
+    /// Computes elementwise results again where they are read long after, instead of keeping them, when all they are
+    /// made of is kept for longer anyway (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", section 3,
+    /// for the cheapest of ops): of batch norm and activation the backward pass keeps what went in, not what came out.
+    fn recompute(&mut self, assignments: &[(String, usize)], frozen: &[bool]) {
+        // Where each could stand at the earliest: a weight's gradient that goes on into the optimiser ends late.
+        let mut early: Vec<usize> = self.groups.iter().map(|group| group.first).collect();
+        let mut order = self.sequence();
+        for &group in &order {
+            for value in values(&self.groups[group]) {
+                if let Base::Group(read) = value.base {
+                    early[group] = early[group].max(early[read]);
+                }
+            }
+        }
+        order.sort_by_key(|&group| early[group]);
+        // For each group, where those that read it stand.
+        let mut readers: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.groups.len()];
+        for (at, &group) in order.iter().enumerate() {
+            for value in values(&self.groups[group]) {
+                if let Base::Group(read) = value.base {
+                    readers[read].push((at, group));
+                }
+            }
+        }
+        let assigned: Vec<Base> = assignments.iter().map(|(_, id)| self.value(*id).base).collect();
+        // The last first: what one is made of may be computed again itself.
+        for &group in order.iter().rev() {
+            let g = &self.groups[group];
+            let len = g.shape.len();
+            let plain =
+                matches!(g.kernel, Kernel::Map { start } if start == whole(len)) && !g.stages.is_empty();
+            if !plain || len < FEWEST_RECOMPUTED || assigned.contains(&Base::Group(group)) {
+                continue;
+            }
+            let gap =
+                (1..readers[group].len()).max_by_key(|&i| readers[group][i].0 - readers[group][i - 1].0);
+            let Some(late) = gap else { continue };
+            let (first, last) = (readers[group][late].0, readers[group][readers[group].len() - 1].0);
+            let is_kept = |value: Value| match value.base {
+                Base::Group(read) => {
+                    let stays = readers[read].iter().any(|&(at, reader)| at >= last && reader != group);
+                    stays || 16 * self.groups[read].shape.len() <= len
+                }
+                Base::Tensor(_) => true,
+            };
+            // What is computed once a repeat stays there.
+            let together = readers[group][late..].iter().all(|&(_, reader)| frozen[reader] == frozen[group]);
+            if !together || first - readers[group][late - 1].0 < LONG || !values(g).all(is_kept) {
+                continue;
+            }
+            let copy = self.groups.len();
+            let moved = readers[group].split_off(late);
+            for value in values(&self.groups[group]).collect::<Vec<_>>() {
+                if let Base::Group(read) = value.base {
+                    readers[read].push((first, copy));
+                    readers[read].sort_unstable();
+                }
+            }
+            for &(_, reader) in &moved {
+                self.groups[reader].redirect(group, copy);
+            }
+            let g = &self.groups[group];
+            let Some(before) =
+                moved.iter().map(|&(_, reader)| reader).min_by_key(|&reader| self.groups[reader].last)
+            else {
+                continue;
+            };
+            let (last, scope) = (self.groups[before].last, self.groups[before].scope.clone());
+            let again = Group {
+                kernel: g.kernel.clone(),
+                inputs: g.inputs.clone(),
+                before: Vec::new(),
+                stages: g.stages.clone(),
+                scope,
+                last,
+                again: true,
+                ..*g
+            };
+            self.groups.push(again);
+            readers.push(moved);
+        }
     }
 
     /// Orders the groups and gives assignments their tensors, in place where no one reads the old value later.
@@ -457,10 +643,13 @@ impl Lowering<'_> {
             .iter()
             .map(|(name, id)| self.tensor(name, self.nodes[*id].shape, self.nodes[*id].dtype, None))
             .collect();
+        if self.fuse {
+            let frozen = self.frozen(assignments, &targets);
+            self.recompute(assignments, &frozen);
+        }
         let frozen = self.frozen(assignments, &targets);
-        let mut order: Vec<usize> =
-            (0..self.groups.len()).filter(|&group| !self.groups[group].dead).collect();
-        order.sort_by_key(|&group| (!frozen[group], self.groups[group].last, group));
+        let mut order = self.sequence();
+        order.sort_by_key(|&group| !frozen[group]);
         let prologue = order.iter().filter(|&&group| frozen[group]).count();
         let mut position = vec![usize::MAX; self.groups.len()];
         for (at, &group) in order.iter().enumerate() {
@@ -488,11 +677,14 @@ impl Lowering<'_> {
         let copy = |value: Value, shape: Shape, dtype: DType, scope: Rc<str>, tensor: Option<usize>| Group {
             kernel: Kernel::Map { start: value.stretch },
             inputs: vec![value],
+            before: Vec::new(),
             stages: Vec::new(),
             shape,
             dtype,
             scope,
+            first: 0,
             last: 0,
+            again: false,
             dead: false,
             tensor,
         };
@@ -522,6 +714,19 @@ impl Lowering<'_> {
         Lowered { groups: order::order(groups, prologue), prologue, tensors: self.tensors }
     }
 
+    /// The groups that are alive, each behind what it reads: a group stands where its last op stood. (By their numbers
+    /// they do not, a group's stages may read groups made after it.)
+    fn sequence(&self) -> Vec<usize> {
+        let mut order: Vec<usize> =
+            (0..self.groups.len()).filter(|&group| !self.groups[group].dead).collect();
+        order.sort_by_key(|&group| {
+            let g = &self.groups[group];
+            // Of results that are computed again at the same place, the later one is what an earlier one is made of.
+            (g.last, !g.again, if g.again { usize::MAX - group } else { group })
+        });
+        order
+    }
+
     /// Which groups depend on nothing that the plan writes, neither on an assigned tensor nor on what may be written
     /// to one in place.
     fn frozen(&self, assignments: &[(String, usize)], targets: &[usize]) -> Vec<bool> {
@@ -531,10 +736,7 @@ impl Lowering<'_> {
                 frozen[group] = false;
             }
         }
-        // A group's stages may read groups made after it: they stand before it by `last` and not by number.
-        let mut order: Vec<usize> = (0..self.groups.len()).collect();
-        order.sort_by_key(|&group| (self.groups[group].last, group));
-        for group in order {
+        for group in self.sequence() {
             frozen[group] &= values(&self.groups[group]).all(|value| match value.base {
                 Base::Group(read) => frozen[read],
                 Base::Tensor(tensor) => !targets.contains(&tensor),
@@ -557,11 +759,12 @@ impl Lowering<'_> {
         });
         let map = matches!(g.kernel, Kernel::Map { .. });
         let inputs_fit = g.inputs.iter().all(|value| !of_target(value) || (map && *value == old));
+        let before_fits = g.operands(&[]).iter().all(|value| g.before.is_empty() || !of_target(value));
         let stages_fit = g.stages.iter().all(|stage| match stage {
             ProtoStage::Binary { operand, .. } => !of_target(operand) || *operand == old,
             ProtoStage::Unary(_) => true,
         });
-        !later && g.tensor.is_none() && inputs_fit && stages_fit
+        !later && g.tensor.is_none() && inputs_fit && before_fits && stages_fit
     }
 
     fn write_tensor(&mut self, group: usize, target: usize) {
@@ -576,7 +779,7 @@ impl Lowering<'_> {
 
 /// Everything a group reads.
 pub(super) fn values(group: &Group) -> impl Iterator<Item = Value> + '_ {
-    let operands = group.stages.iter().filter_map(|stage| match stage {
+    let operands = group.before.iter().chain(&group.stages).filter_map(|stage| match stage {
         ProtoStage::Binary { operand, .. } => Some(*operand),
         ProtoStage::Unary(_) => None,
     });
@@ -585,22 +788,23 @@ pub(super) fn values(group: &Group) -> impl Iterator<Item = Value> + '_ {
 
 /// The launch of a group, once each group has a place for its result.
 pub(super) fn launch(group: &Group, output: Place, place: impl Fn(Base) -> Place) -> Launch {
-    let stages = group
-        .stages
-        .iter()
-        .map(|stage| match *stage {
-            ProtoStage::Unary(unary) => Stage::Unary(unary),
-            ProtoStage::Binary { op, swapped, operand } => {
-                let operand = match place(operand.base) {
-                    place if place == output => Operand::Previous,
-                    place => Operand::Buffer { place, stretch: operand.stretch },
-                };
-                Stage::Binary { op, swapped, operand }
-            }
-        })
-        .collect();
+    let stage = |stage: &ProtoStage| match *stage {
+        ProtoStage::Unary(unary) => Stage::Unary(unary),
+        ProtoStage::Binary { op, swapped, operand } => {
+            let operand = match place(operand.base) {
+                place if place == output => Operand::Previous,
+                place => Operand::Buffer { place, stretch: operand.stretch },
+            };
+            Stage::Binary { op, swapped, operand }
+        }
+    };
+    let mut kernel = group.kernel.clone();
+    if let Kernel::Reduce { before, .. } = &mut kernel {
+        *before = group.before.iter().map(stage).collect();
+    }
+    let stages = group.stages.iter().map(stage).collect();
     let inputs = group.inputs.iter().map(|value| place(value.base)).collect();
-    Launch { kernel: group.kernel.clone(), inputs, stages, output, shape: group.shape, dtype: group.dtype }
+    Launch { kernel, inputs, stages, output, shape: group.shape, dtype: group.dtype }
 }
 
 fn conv_shape(conv: &Conv2d, x: Shape, w: Shape, y: Shape) -> ConvShape {

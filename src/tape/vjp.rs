@@ -117,19 +117,16 @@ fn product<'t>(
         Op::AvgPool(pool) => tape.record(Op::AvgPoolGrad(*pool), &[g], Some(x.shape())),
         Op::AvgPoolGrad(pool) => g.avg_pool(*pool),
 
+        Op::BatchNorm => return by_batch_norm(args, g, position),
         Op::Softmax => y * (g - (g * y).sum(&[y.shape().rank() - 1])),
         Op::LogSoftmax => g - y.exp() * g.sum(&[y.shape().rank() - 1]),
         Op::CrossEntropy if position == 0 => {
             let [batch, classes] = [x.shape()[0], x.shape()[1]];
             (x.softmax() - args[1].one_hot(classes)) * g.reshape([batch, 1])
         }
-        Op::CrossEntropy
-        | Op::ArgMax
-        | Op::Correct
-        | Op::OneHot
-        | Op::GatherRows
-        | Op::Augment(_)
-        | Op::Random { .. } => return None,
+        Op::CrossEntropy | Op::ArgMax | Op::Correct | Op::OneHot | Op::GatherRows | Op::Random { .. } => {
+            return None;
+        }
     })
 }
 
@@ -187,6 +184,26 @@ fn by_binary<'t>(
         (Binary::Max, _) | (Binary::Min, _) => winner(other, x),
         (Binary::Gate { slope }, 0) => g.gate(other, slope),
         (Binary::Gate { .. } | Binary::Greater | Binary::GreaterEqual | Binary::Equal, _) => return None,
+    })
+}
+
+/// With x' = (x - mean) inverse, n values a channel and sums over them: the bias gets sum(g), the weight sum(g x'), and
+/// x gets weight inverse (g - (sum(g) + x' sum(g x')) / n), which is what reaches it through its statistics too. Sums are
+/// of the centred values: those of x itself would lose what a large mean takes of their digits.
+fn by_batch_norm<'t>(args: &[Var<'t>], g: Var<'t>, position: usize) -> Option<Var<'t>> {
+    let [x, mean, inverse, weight, _] = args.try_into().ok()?;
+    let axes: Vec<usize> = (0..x.shape().rank() - 1).collect();
+    let share = -(mean.shape().len() as f64) / x.shape().len() as f64;
+    let sum = |v: Var<'t>| v.sum(&axes).reshape(mean.shape());
+    let centred = x - mean;
+    Some(match position {
+        0 => {
+            let slope = sum(g * centred) * inverse * inverse;
+            (centred * slope.scale(share) + g).add_scaled(sum(g), share) * (weight * inverse)
+        }
+        3 => sum(g * centred) * inverse,
+        4 => sum(g),
+        _ => return None,
     })
 }
 

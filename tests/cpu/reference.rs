@@ -26,28 +26,35 @@ pub fn run(case: &Case) -> Vec<f64> {
         return stages(case, case.previous.clone());
     }
     let inputs: Vec<&Data<f64>> = case.launch.inputs.iter().map(|&place| tensor(case, place)).collect();
-    stages(case, kernel(&case.launch.kernel, case.launch.shape.dims(), &inputs))
+    let before = |i: usize, x: f64| chain(case, case.launch.before(), i, x);
+    stages(case, kernel(&case.launch.kernel, case.launch.shape.dims(), &inputs, &before))
 }
 
 /// Each stage on each element.
 fn stages(case: &Case, mut values: Vec<f64>) -> Vec<f64> {
     for (i, v) in values.iter_mut().enumerate() {
-        for stage in &case.launch.stages {
-            *v = match *stage {
-                Stage::Unary(f) => unary(f, *v),
-                Stage::Binary { op, swapped, operand } => {
-                    let other = match operand {
-                        Operand::Previous => case.previous[i],
-                        Operand::Buffer { place, stretch: Stretch { div, modulo } } => {
-                            floats(tensor(case, place))[i / div % modulo]
-                        }
-                    };
-                    if swapped { binary(op, other, *v) } else { binary(op, *v, other) }
-                }
-            };
-        }
+        *v = chain(case, &case.launch.stages, i, *v);
     }
     values
+}
+
+/// Each of these stages on element `i`, which is `v`.
+fn chain(case: &Case, stages: &[Stage], i: usize, mut v: f64) -> f64 {
+    for stage in stages {
+        v = match *stage {
+            Stage::Unary(f) => unary(f, v),
+            Stage::Binary { op, swapped, operand } => {
+                let other = match operand {
+                    Operand::Previous => case.previous[i],
+                    Operand::Buffer { place, stretch: Stretch { div, modulo } } => {
+                        floats(tensor(case, place))[i / div % modulo]
+                    }
+                };
+                if swapped { binary(op, other, v) } else { binary(op, v, other) }
+            }
+        };
+    }
+    v
 }
 
 fn tensor(case: &Case, place: Place) -> &Data<f64> {
@@ -173,8 +180,14 @@ fn first_largest(row: &[f64]) -> usize {
     (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
 }
 
-/// The kernel's values before the stages; integers as floats.
-fn kernel(kernel: &Kernel, shape: &[usize], inputs: &[&Data<f64>]) -> Vec<f64> {
+/// The kernel's values before the stages; integers as floats. `before` is what a reduction does to element i of its
+/// input.
+fn kernel(
+    kernel: &Kernel,
+    shape: &[usize],
+    inputs: &[&Data<f64>],
+    before: &dyn Fn(usize, f64) -> f64,
+) -> Vec<f64> {
     let len: usize = shape.iter().product();
     let mut out = vec![0.0; len];
     let x = |i: usize| floats(inputs[i]);
@@ -182,11 +195,13 @@ fn kernel(kernel: &Kernel, shape: &[usize], inputs: &[&Data<f64>]) -> Vec<f64> {
         Kernel::Map { start } => (0..len).for_each(|i| out[i] = x(0)[i / start.div % start.modulo]),
         Kernel::Update => panic!("reads its output"),
         Kernel::Fill { value } => out.fill(*value),
-        Kernel::Reduce { kind, outer, extent, inner, before } => {
+        Kernel::Reduce { kind, outer, extent, inner, .. } => {
             for o in 0..*outer {
                 for i in 0..*inner {
-                    let terms = (0..*extent)
-                        .map(|e| before.iter().fold(x(0)[(o * extent + e) * inner + i], |v, &f| unary(f, v)));
+                    let terms = (0..*extent).map(|e| {
+                        let at = (o * extent + e) * inner + i;
+                        before(at, x(0)[at])
+                    });
                     out[o * inner + i] = match kind {
                         Reduction::Sum => terms.sum(),
                         Reduction::Max => terms.fold(f64::NEG_INFINITY, f64::max),
@@ -300,42 +315,6 @@ fn kernel(kernel: &Kernel, shape: &[usize], inputs: &[&Data<f64>]) -> Vec<f64> {
                         Data::U32(x) => f64::from(x[from * row + i]),
                         Data::U8(x) => f64::from(x[from * row + i]) / 255.0,
                     };
-                }
-            }
-        }
-        &Kernel::Augment { rows, table, image: [h, w, c], augment } => {
-            let (bytes, index, uniform) = (inputs[0], integers(inputs[1]), floats(inputs[2]));
-            let Data::U8(bytes) = bytes else { panic!("not bytes") };
-            let p = augment.padding;
-            // PyTorch's RandomCrop(padding) and RandomHorizontalFlip, on an image that is really padded.
-            for r in 0..rows {
-                let from = (index[r] as usize).min(table - 1) * h * w * c;
-                let mut padded = vec![vec![vec![0.0; c]; w + 2 * p]; h + 2 * p];
-                for (y, line) in padded.iter_mut().enumerate() {
-                    for (x, pixel) in line.iter_mut().enumerate() {
-                        let mirrored = |i: usize, extent: usize| match i {
-                            i if i < p => p - i,
-                            i if i >= p + extent => 2 * (extent - 1) - (i - p),
-                            i => i - p,
-                        };
-                        let inside = (p..p + h).contains(&y) && (p..p + w).contains(&x);
-                        if inside || augment.reflect {
-                            let at = from + (mirrored(y, h) * w + mirrored(x, w)) * c;
-                            for (value, byte) in pixel.iter_mut().zip(&bytes[at..at + c]) {
-                                *value = f64::from(*byte) / 255.0;
-                            }
-                        }
-                    }
-                }
-                let sixteen = |i: usize| (uniform[3 * r + i] * 65536.0).floor();
-                let place = |i: usize| (sixteen(i) * (2 * p + 1) as f64 / 65536.0).floor() as usize;
-                let (top, left) = (place(0), place(1));
-                let flip = augment.flip && sixteen(2) >= 32768.0;
-                for y in 0..h {
-                    for x in 0..w {
-                        let pixel = &padded[top + y][left + if flip { w - 1 - x } else { x }];
-                        out[((r * h + y) * w + x) * c..][..c].copy_from_slice(pixel);
-                    }
                 }
             }
         }

@@ -198,7 +198,6 @@ fn number(op: &Op) -> Option<usize> {
     Some(match op {
         Op::Source { .. } | Op::Fill { .. } => return None,
         Op::ArgMax | Op::MaxPoolIndex(_) | Op::Correct | Op::OneHot | Op::GatherRows => return None,
-        Op::Augment(_) => return None,
         Op::Random { distribution: Distribution::Uniform | Distribution::Normal, .. } => return None,
         Op::Unary(unary) => match unary {
             Unary::Sign => return None,
@@ -250,11 +249,12 @@ fn number(op: &Op) -> Option<usize> {
         Op::Softmax => 41,
         Op::LogSoftmax => 42,
         Op::CrossEntropy => 43,
+        Op::BatchNorm => 44,
     })
 }
 
 /// Ops with a gradient.
-const OPS: usize = 44;
+const OPS: usize = 45;
 
 #[test]
 fn every_op_with_a_gradient_is_in_the_table() {

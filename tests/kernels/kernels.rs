@@ -1,10 +1,10 @@
 //! Reductions, movement, rows, pooling, gathering and random numbers against the f64 executor.
 
 use crate::harness::{Host, Numbers, check, plain, run, ways};
-use adamant::DType;
-use adamant::launch::{Kernel, PoolShape};
+use adamant::launch::{Kernel, Operand, Place, PoolShape, Stage};
 use adamant::philox;
-use adamant::tape::{Augment, Distribution, Pool, Purpose, Reduction, Unary};
+use adamant::tape::{Binary, Distribution, Pool, Purpose, Reduction, Unary};
+use adamant::{DType, Stretch};
 
 #[test]
 fn reductions() {
@@ -22,10 +22,26 @@ fn reductions() {
     let columns = [(1, 1009, 64), (4, 63, 33), (2, 65, 129), (13, 28, 1), (1, 100_003, 3)];
     for (outer, extent, inner) in extents.into_iter().chain(columns) {
         for kind in [Reduction::Sum, Reduction::Max] {
-            for before in [vec![], vec![Unary::Square, Unary::Affine { scale: 0.5, shift: -1.0 }]] {
+            let len = outer * extent * inner;
+            let mut tensors = vec![numbers.floats(len)];
+            let unary = [Unary::Square, Unary::Affine { scale: 0.5, shift: -1.0 }].map(Stage::Unary);
+            let operand = |tensor: usize, modulo: usize| Operand::Buffer {
+                place: Place::Tensor(tensor),
+                stretch: Stretch { div: 1, modulo },
+            };
+            // A variance's (x - mean)^2 and a gradient's x * y.
+            let binary = [
+                Stage::Binary { op: Binary::Sub, swapped: false, operand: operand(1, inner) },
+                Stage::Binary { op: Binary::Mul, swapped: true, operand: operand(2, len) },
+                Stage::Unary(Unary::Square),
+            ];
+            for before in [vec![], unary.to_vec(), binary.to_vec()] {
+                if before.len() == 3 {
+                    tensors.extend([numbers.floats(inner), numbers.floats(len)]);
+                }
                 let kernel = Kernel::Reduce { kind, outer, extent, inner, before };
                 let launch = plain(kernel, 1, &[outer, inner], DType::F32);
-                check(&launch, &[numbers.floats(outer * extent * inner)], 1e-5);
+                check(&launch, &tensors, 1e-5);
             }
         }
     }
@@ -183,31 +199,6 @@ fn bytes_become_exactly_what_the_cpu_makes_of_them() {
     }
 }
 
-#[test]
-fn augmented_images() {
-    let mut numbers = Numbers::new(17);
-    for (rows, [h, w, c], table) in
-        [(1, [1, 1, 1], 1), (7, [5, 9, 3], 4), (64, [28, 28, 1], 10), (33, [8, 6, 2], 3)]
-    {
-        let (bytes, index) = (numbers.bytes(table * h * w * c), numbers.below(rows, table as u32 + 2));
-        // Uniform numbers as they are drawn, the first and the last that there are among them.
-        let mut uniform: Vec<f32> =
-            (0..3 * rows).map(|_| (numbers.word() >> 8) as f32 / 16_777_216.0).collect();
-        uniform[..3].copy_from_slice(&[0.0, 1.0 - 1.0 / 16_777_216.0, 0.5]);
-        let most = h.min(w) - 1;
-        for (padding, reflect, flip) in
-            [(0, false, true), (most, false, true), (most, true, false), (most / 2, true, true)]
-        {
-            let augment = Augment { padding, reflect, flip };
-            let kernel = Kernel::Augment { rows, table, image: [h, w, c], augment };
-            let launch = plain(kernel, 3, &[rows, h, w, c], DType::F32);
-            let tensors = [bytes.clone(), index.clone(), Host::Float(uniform.clone())];
-            // The bits are held against the CPU's in tests/augment.rs.
-            check(&launch, &tensors, 1e-7);
-        }
-    }
-}
-
 fn random(distribution: Distribution, rows: usize, row: usize) -> (adamant::launch::Launch, [Host; 3]) {
     let purpose = Purpose::TEST.stream(3);
     let launch = plain(Kernel::Random { distribution, purpose, rows, row }, 3, &[rows, row], DType::F32);
@@ -248,7 +239,7 @@ fn the_same_launch_gives_the_same_bits_twice() {
         outer: 1,
         extent: 200_003,
         inner: 3,
-        before: vec![Unary::Exp],
+        before: vec![Stage::Unary(Unary::Exp)],
     };
     let launch = plain(kernel, 1, &[3], DType::F32);
     let tensors = [Numbers::new(18).floats(600_009)];

@@ -1,6 +1,7 @@
 //! Every shader file against naga: it validates within WebGPU's default limits, and the host's structs are its own.
 
 use adamant::kernels::{Kind, shaders};
+use adamant::launch::MAX_OPERANDS;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -78,7 +79,9 @@ fn every_file_validates_within_the_default_limits() {
                 }
             }
             // Operands of stages come on top.
-            assert!(storage + adamant::launch::MAX_OPERANDS <= MAX_STORAGE_BUFFERS, "{name} binds {storage}");
+            let many = ["map.wgsl", "reduce.wgsl"].contains(&shader.path);
+            let operands = if many { MAX_OPERANDS } else { MAX_OPERANDS - 2 };
+            assert!(storage + operands <= MAX_STORAGE_BUFFERS, "{name} binds {storage}");
             assert!(bindings.contains(&7), "{name} writes nothing");
             let invocations: u32 = point.workgroup_size.iter().product();
             assert!(invocations <= MAX_INVOCATIONS, "{name}: {invocations} invocations");
@@ -91,14 +94,12 @@ fn every_file_validates_within_the_default_limits() {
 fn floats_may_lie_in_memory_as_f16() {
     for shader in shaders() {
         let text = shader.plain().unwrap();
-        // Bindings of floats are declared by these aliases and no other way, but for sums and for uniform numbers that
-        // choose among places, which are never stored as f16.
+        // Bindings of floats are declared by these aliases and no other way, but for sums that are never stored as f16.
         for line in
             text.lines().filter(|line| line.starts_with("@group(0) @binding(") && line.contains("storage"))
         {
             let named = ["In1>", "In2>", "Out>", "u32>"].iter().any(|name| line.contains(name));
-            let never = [" partial: ", " uniforms: "].iter().any(|name| line.contains(name));
-            assert!(named || never, "{}: {line}", shader.path);
+            assert!(named || line.contains(" partial: "), "{}: {line}", shader.path);
         }
         let halved = |line: &str| match line.split_once(" = ") {
             Some((start @ ("alias In1" | "alias In2" | "alias Out"), _)) => format!("{start} = f16;\n"),

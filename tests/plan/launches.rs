@@ -89,6 +89,54 @@ fn the_inputs_gradient_alone_keeps_no_input_of_a_layer() {
 }
 
 #[test]
+fn batch_norm_in_training_keeps_what_went_in_and_goes_through_memory_six_times() {
+    let tape = Tape::new();
+    let x = tape.source("x", [4, 16, 16, 3], DType::F32);
+    let net = Net::new(&tape, Mode::Train);
+    let conv = Conv2d { padding: [1, 1], ..Conv2d::default() };
+    let mut y = x;
+    for i in 0..3 {
+        y = net.conv(&format!("conv{i}"), y, 8, [3, 3], conv, false);
+        y = net.batch_norm(&format!("bn{i}"), y).relu();
+    }
+    let weights = net.weights();
+    let vars: Vec<_> = weights.iter().map(|(_, var)| *var).collect();
+    for ((name, var), gradient) in weights.iter().zip(tape.grad(y.square(), &vars)) {
+        tape.assign(name, *var - gradient);
+    }
+    for (name, value) in net.updates() {
+        tape.assign(&name, value);
+    }
+    let schedule = Schedule::new(&tape, true).unwrap();
+    let len = 4 * 16 * 16 * 8;
+    // All activations that the backward pass reads are results of convolutions; the last relu it reads at once.
+    let kept: Vec<String> = kept(&schedule)
+        .into_iter()
+        .filter(|&at| schedule.launches[at].shape.len() == len)
+        .map(|at| schedule.launches[at].to_string())
+        .collect();
+    assert_eq!(kept[..3], ["conv2d.forward"; 3], "{schedule}");
+    assert!(kept.len() <= 4, "{schedule}");
+    // Of the second batch norm: two sums and the result in the forward pass; in the backward pass the result again,
+    // two sums (the gate is the convolution's), and the gradient.
+    let passes = |scope: &str| -> Vec<String> {
+        let large = |launch: &&adamant::launch::Launch| {
+            let stretches = launch.operands();
+            launch.shape.len() == len
+                || stretches.iter().any(|(_, s)| s.modulo == len)
+                || launch.to_string() == "sum"
+        };
+        let scoped = schedule.launches.iter().zip(&schedule.scopes).filter(|(_, at)| &***at == scope);
+        scoped.map(|(launch, _)| launch).filter(large).map(|launch| launch.to_string()).collect()
+    };
+    assert_eq!(passes("bn1"), ["sub + mul + mul + add + relu"], "{schedule}");
+    let backward = ["sub + mul + sum + mul", "sum", "sub + mul + add + add_scaled + mul"];
+    assert_eq!(passes("bn1'"), backward, "{schedule}");
+    let sums = schedule.launches.iter().filter(|launch| launch.to_string() == "sub + square + sum + affine");
+    assert_eq!(sums.count(), 3, "{schedule}");
+}
+
+#[test]
 fn a_network_that_normalises_its_images_keeps_them_for_the_weights_alone() {
     let stem_input_is_kept = |weights: bool| {
         let schedule = gradients("preact-resnet18-w4-normalized", [32, 32, 3], weights);

@@ -254,9 +254,9 @@ fn plans_of_one_thread_share_temporaries_and_plans_of_two_do_not() {
         Plan::of(schedule(batch).unwrap(), &store).unwrap()
     };
     let (small, large) = (planned(7), planned(50));
-    // Every slot of this plan grows with the batch, so that the larger plan finds none that is large enough.
-    let both = small.temporary_bytes() + large.temporary_bytes();
-    assert_eq!(store.temporary_bytes(), both);
+    // The larger plan shares what is large enough for some of its slots.
+    let both = store.temporary_bytes();
+    assert!(large.temporary_bytes() < both && both <= small.temporary_bytes() + large.temporary_bytes());
     let again = planned(20);
     assert_eq!(store.temporary_bytes(), both);
     let elsewhere = std::thread::scope(|scope| {
