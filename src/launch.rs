@@ -5,7 +5,7 @@
 //! that kernel's epilogue, applied to each element before it is stored.
 
 use crate::shape::{DType, Shape, Stretch};
-use crate::tape::{Binary, Distribution, Pool, Purpose, Reduction, Unary};
+use crate::tape::{Augment, Binary, Distribution, Pool, Purpose, Reduction, Unary};
 
 /// Most stages a launch may carry.
 pub const MAX_STAGES: usize = 12;
@@ -232,6 +232,18 @@ pub enum Kernel {
         /// Type of the table.
         from: DType,
     },
+    /// `(table u8, index, uniform)` -> `[rows, h, w, c]`: rows of a table of images `[h, w, c]`, each changed by its
+    /// three uniform numbers as [`Augment::choose`] says, and divided by 255.
+    Augment {
+        /// Images gathered.
+        rows: usize,
+        /// Images of the table.
+        table: usize,
+        /// Extents of an image.
+        image: [usize; 3],
+        /// What may change.
+        augment: Augment,
+    },
     /// `(key, counter, example)` -> `[rows, row]`: see `philox.rs` for the exact bits.
     Random {
         /// What is drawn.
@@ -273,6 +285,7 @@ impl Kernel {
             Kernel::Correct { .. } => "correct",
             Kernel::OneHot { .. } => "one_hot",
             Kernel::GatherRows { .. } => "gather_rows",
+            Kernel::Augment { .. } => "augment",
             Kernel::Random { distribution: Distribution::Uniform, .. } => "random.uniform",
             Kernel::Random { distribution: Distribution::Normal, .. } => "random.normal",
         }

@@ -10,7 +10,7 @@ use adamant::nn::architectures::{self, Mlp};
 use adamant::nn::{Architecture, Mode, Net, Params};
 use adamant::philox;
 use adamant::plan::Schedule;
-use adamant::tape::{Draw, Purpose};
+use adamant::tape::{Augment, Draw, Purpose};
 use adamant::train::{Outcome, Recipe, Silent, Trainer, Weights};
 use adamant::{DType, Device, Host, Plan, Program, Shape, Store, Tape};
 use proptest::prelude::*;
@@ -65,7 +65,8 @@ fn compiled(
     batch: usize,
     freeze: bool,
 ) -> RecordedAttack {
-    let load = RecordedAttack::record_load(attack, on, names, batch, Purpose::ATTACK_START);
+    let load =
+        RecordedAttack::record_load(attack, on, names, batch, Purpose::ATTACK_START, Augment::default());
     let step = RecordedAttack::record_step(attack, on, names, batch, freeze);
     let [load, step] = [load, step].map(|tape| Schedule::new(&tape, true).unwrap());
     RecordedAttack::of(load, step, attack.steps(), store).unwrap()

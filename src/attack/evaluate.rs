@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::nn::Net;
 use crate::plan::{Plan, Program, Schedule, Step, largest_batch};
 use crate::shape::{DType, Shape};
-use crate::tape::{Purpose, Tape};
+use crate::tape::{Augment, Purpose, Tape};
 use crate::tensor::{Host, Store};
 
 /// Logits `[examples, classes]` of clean images (indices into the data set), in this order; data set and weights as
@@ -114,7 +114,8 @@ impl Evaluation {
         batch: usize,
     ) -> Result<[Schedule; 4]> {
         let names = Evaluation::names(attack, data, batch);
-        let load = RecordedAttack::record_load(attack, on, &names, batch, Purpose::EVALUATION_START);
+        let none = Augment::default();
+        let load = RecordedAttack::record_load(attack, on, &names, batch, Purpose::EVALUATION_START, none);
         let step = RecordedAttack::record_step(attack, on, &names, batch, true);
         let judge = |image: &str| {
             let tape = Tape::new();

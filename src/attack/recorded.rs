@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::nn::{Architecture, Mode, Net};
 use crate::plan::{Plan, Schedule, Step};
 use crate::shape::{DType, Shape};
-use crate::tape::{Draw, Purpose, Tape, Var};
+use crate::tape::{Augment, Draw, Purpose, Tape, Var};
 use crate::tensor::Store;
 
 /// Names of the tensors an attack on batches of one size works with in a store.
@@ -26,7 +26,7 @@ impl Names {
     }
 
     /// A tensor of the attack: `example` (u32 `[B]`, which examples), `key` and `counter` (u32 `[2]`, random
-    /// numbers), `radius` and `step` (scalars), `x`, `adversarial`, `labels` and what else a caller adds.
+    /// numbers), `epoch` (u32 `[2]`: the counter of augmentation, (epoch, 0)), `radius` and `step` (scalars), `x`, `adversarial`, `labels` and what else a caller adds.
     pub fn of(&self, what: &str) -> String {
         format!("{}.{what}", self.prefix)
     }
@@ -90,20 +90,29 @@ pub struct RecordedAttack {
 }
 
 impl RecordedAttack {
-    /// Records the plan that gathers a batch and starts the attack on it.
+    /// Records the plan that gathers a batch and starts the attack on it; images are augmented first, by what is drawn
+    /// in an epoch for an example, whatever step and batch it is in. (Normalisation is a layer of the network: what is
+    /// attacked are pixels.)
     pub fn record_load(
         attack: &dyn Attack,
         on: Classifier<'_>,
         names: &Names,
         batch: usize,
         purpose: Purpose,
+        augment: Augment,
     ) -> Tape {
         let tape = Tape::new();
         let images = on.images(batch);
         let draw = names.draw(&tape, batch);
         let all = tape.source(&names.images(), images.with(0, on.examples), DType::U8);
         let all_labels = tape.source(&names.all_labels(), [on.examples], DType::U32);
-        let x = tape.scope("load", || all.gather_rows(draw.example));
+        let x = tape.scope("load", || match augment.is_none() {
+            true => all.gather_rows(draw.example),
+            false => {
+                let epoch = names.source(&tape, "epoch", [2], DType::U32);
+                all.augmented(augment, Draw { counter: epoch, ..draw })
+            }
+        });
         tape.assign(&names.of("x"), x);
         tape.assign(&names.of("labels"), all_labels.gather_rows(draw.example));
         let radius = names.source(&tape, "radius", [], DType::F32);

@@ -37,6 +37,9 @@ struct Flags {
     /// Data set: `mnist` (the embedded sample), or a folder with the four IDX files, plain or .gz
     #[arg(long)]
     data: Option<String>,
+    /// Random changes of the training images: crop:4, crop:4:reflect, flip; none
+    #[arg(long, value_name = "CHANGES", value_delimiter = ',')]
+    augment: Option<Vec<String>>,
     /// Architecture: mlp, mnist-fast, mnist-madry or preact-resnet18; mlp-256-128 names hidden widths,
     /// preact-resnet18-w16 the width
     #[arg(long)]
@@ -146,7 +149,7 @@ struct Flags {
 /// Calls a macro with the flags that change a recipe, by the recipe's names of them.
 macro_rules! recipe_flags {
     ($call:ident) => {
-        $call!(data model method norm epsilon steps step_size random_start attack_batch_norm epsilon_warmup epochs
+        $call!(data augment model method norm epsilon steps step_size random_start attack_batch_norm epsilon_warmup epochs
                batch optimizer learning_rate schedule momentum nesterov weight_decay weight_average validation seed)
     };
 }

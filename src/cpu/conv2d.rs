@@ -1,14 +1,15 @@
 //! Convolution of NHWC images by HWIO filters, and its two gradients.
 //!
-//! Three ways, chosen by the shape: register tiles over windows read in place ([`correlate`], [`weight_grad`]), a
-//! product scattered to its place where the gradient goes to few channels ([`scatter`]), and loops along the
-//! channels for depthwise filters ([`depthwise`]).
+//! Four ways, chosen by the shape: register tiles over windows read in place ([`correlate`], [`weight_grad`]), fewer
+//! products for 3x3 filters ([`winograd`]), a product scattered to its place where the gradient goes to few channels
+//! ([`scatter`]), and loops along the channels for depthwise filters ([`depthwise`]).
 
 mod correlate;
 mod depthwise;
 mod geometry;
 mod scatter;
 mod weight_grad;
+mod winograd;
 
 use super::blocks::{Line, floats};
 use super::float::Float;
@@ -17,6 +18,7 @@ use crate::launch::{ConvShape, Kernel};
 use correlate::Correlate;
 use scatter::Scatter;
 use weight_grad::WeightGrad;
+use winograd::Winograd;
 
 impl ConvShape {
     /// Elements of x.
@@ -47,6 +49,7 @@ enum Way {
     Correlate(Correlate),
     Scatter(Scatter),
     WeightGrad(WeightGrad),
+    Winograd(Winograd),
     Depthwise(Direction),
     /// Some extent is zero: the result, if it has elements, is an empty sum.
     Empty,
@@ -75,9 +78,15 @@ impl Convolution {
             Way::Depthwise(direction)
         } else {
             match direction {
-                Direction::Forward => Way::Correlate(Correlate::forward::<T>(s)),
+                Direction::Forward => match Winograd::forward::<T>(s) {
+                    Some(plan) => Way::Winograd(plan),
+                    None => Way::Correlate(Correlate::forward::<T>(s)),
+                },
                 Direction::InputGrad if Scatter::suits::<T>(s) => Way::Scatter(Scatter::new::<T>(s)),
-                Direction::InputGrad => Way::Correlate(Correlate::input_grad::<T>(s)),
+                Direction::InputGrad => match Winograd::input_grad::<T>(s) {
+                    Some(plan) => Way::Winograd(plan),
+                    None => Way::Correlate(Correlate::input_grad::<T>(s)),
+                },
                 Direction::WeightGrad => Way::WeightGrad(WeightGrad::new::<T>(s)),
             }
         };
@@ -90,6 +99,7 @@ impl Convolution {
             Way::Correlate(plan) => plan.scratch::<T>(),
             Way::Scatter(plan) => plan.scratch::<T>(),
             Way::WeightGrad(plan) => plan.scratch::<T>(),
+            Way::Winograd(plan) => plan.scratch(),
             Way::Depthwise(Direction::WeightGrad) => depthwise::scratch(&self.shape),
             Way::Depthwise(_) | Way::Empty => 0,
         }
@@ -119,6 +129,7 @@ impl Convolution {
             Way::Correlate(plan) => plan.run(a, b, out, epilogue, scratch),
             Way::Scatter(plan) => plan.run(a, b, out, epilogue, scratch),
             Way::WeightGrad(plan) => plan.run(a, b, out, epilogue, scratch),
+            Way::Winograd(plan) => plan.run(a, b, out, epilogue, scratch),
             Way::Depthwise(Direction::Forward) => depthwise::forward(&self.shape, a, b, out, epilogue),
             Way::Depthwise(Direction::InputGrad) => depthwise::input_grad(&self.shape, a, b, out, epilogue),
             Way::Depthwise(Direction::WeightGrad) => {

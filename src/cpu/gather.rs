@@ -3,6 +3,7 @@
 use super::blocks::{BLOCK, for_each_block, write_blocks};
 use super::float::Float;
 use super::stages::Epilogue;
+use crate::tape::Augment;
 
 /// Calls `part(row, column, run)` for the runs of whole or partial rows that make up elements `start..start + len`.
 fn for_each_row(start: usize, len: usize, width: usize, mut part: impl FnMut(usize, usize, usize)) {
@@ -63,6 +64,43 @@ pub(super) fn gather_bytes<T: Float>(
 pub(super) fn gather_integers(row: usize, table: &[u32], index: &[u32], out: &mut [u32]) {
     for_each_block(out, BLOCK, |block_index, block| {
         gather_block(row, table, index, block_index * BLOCK, block, |x| x);
+    });
+}
+
+/// `out[r] = stages(table[index[r]] / 255)` for images of these extents, each changed by its uniform numbers
+/// `[rows, 3]`; an index past the table reads the last image.
+pub(super) fn augmented<T: Float>(
+    augment: Augment,
+    [h, w, c]: [usize; 3],
+    table: &[u8],
+    index: &[u32],
+    uniform: &[T],
+    out: &mut [T],
+    epilogue: &Epilogue<T>,
+) {
+    let values: [T; 256] = std::array::from_fn(|byte| T::from_u8(byte as u8));
+    let last = table.len() / (h * w * c) - 1;
+    write_blocks(out, BLOCK, epilogue, |start, block| {
+        let mut done = 0;
+        let len = block.len();
+        // Lines of the images.
+        for_each_row(start, len, w * c, |line, column, run| {
+            let (row, y) = (line / h, line % h);
+            let draws: [f64; Augment::DRAWS] =
+                std::array::from_fn(|i| uniform[Augment::DRAWS * row + i].to_f64());
+            let (top, left, mirrored) = augment.choose(draws);
+            let image = (index[row] as usize).min(last) * h * w * c;
+            let from = augment.inside(y + top, h).map(|y| image + y * w * c);
+            for (i, out) in block[done..done + run].iter_mut().enumerate() {
+                let (x, channel) = ((column + i) / c, (column + i) % c);
+                let x = if mirrored { w - 1 - x } else { x };
+                *out = match (from, augment.inside(x + left, w)) {
+                    (Some(from), Some(x)) => values[usize::from(table[from + x * c + channel])],
+                    _ => T::ZERO,
+                };
+            }
+            done += run;
+        });
     });
 }
 

@@ -23,6 +23,7 @@ pub use float::Float;
 
 use crate::launch::{Kernel, Launch, MAX_OPERANDS, Place};
 use crate::shape::DType;
+use crate::tape::Augment;
 use blocks::{Line, lines, scratch};
 use conv2d::Convolution;
 use matmul::Product;
@@ -331,6 +332,12 @@ fn run_floats<T: Float>(
                 DType::U8 => gather::gather_bytes(row, inputs[0].u8(len), index, out, epilogue),
                 _ => gather::gather_floats(row, inputs[0].float(len), index, out, epilogue),
             }
+        }
+        &Kernel::Augment { rows, table, image, augment } => {
+            let [h, w, c] = image;
+            let (images, index) = (inputs[0].u8(table * h * w * c), inputs[1].u32(rows));
+            let uniform = inputs[2].float(Augment::DRAWS * rows);
+            gather::augmented(augment, image, images, index, uniform, out, epilogue);
         }
         &Kernel::Random { distribution, purpose, rows, row } => {
             let pair = |x: &Data<T>| [x.u32(2)[0], x.u32(2)[1]];

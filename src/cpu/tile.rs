@@ -49,14 +49,16 @@ pub(super) struct Row {
 pub(super) struct Walk<'a> {
     pub(super) segments: &'a [usize],
     pub(super) run: usize,
+    /// Whether the products are added to what is there.
+    pub(super) add: bool,
 }
 
-/// `out[row.to ..][..valid] = sum over segments and run of a[row.from + segment + i] * panel[line]`, for all rows.
-/// The panel's lines are `VECTORS` registers wide.
+/// `out[row.to ..][..valid] = sum over segments and run of a[row.from + segment + i] * panel[line]`, for all rows,
+/// or `+=` when the walk adds. The panel's lines are `VECTORS` registers wide.
 ///
 /// # Safety
-/// `a` must be readable at every `row.from + segment + i`, the panel for `segments * run` lines, `out` writable for
-/// `valid` floats from every `row.to` on; `valid` is at most a line.
+/// `a` must be readable at every `row.from + segment + i`, the panel for `segments * run` lines, `out` writable
+/// (and readable, when the walk adds) for `valid` floats from every `row.to` on; `valid` is at most a line.
 #[inline(always)]
 pub(super) unsafe fn multiply_rows<T: Float, S: Simd>(
     simd: S,
@@ -136,6 +138,14 @@ unsafe fn multiply_tile<T: Float, S: Simd, const R: usize, const K: usize>(
     let mut line = panel;
     // SAFETY: the caller vouches for every address; the vectors are read and written unaligned.
     unsafe {
+        if walk.add {
+            for (row, sums) in rows.iter().zip(&mut sums) {
+                let out = out.add(row.to as usize);
+                for (k, sum) in sums.iter_mut().enumerate() {
+                    *sum = load::<T, S>(out.add(k * lanes), zero, valid - k * lanes);
+                }
+            }
+        }
         for &segment in walk.segments {
             let mut from = [a; R];
             for (from, row) in from.iter_mut().zip(rows) {
@@ -160,6 +170,24 @@ unsafe fn multiply_tile<T: Float, S: Simd, const R: usize, const K: usize>(
             for (k, sum) in sums.iter().enumerate() {
                 store::<T, S>(out.add(k * lanes), *sum, valid - k * lanes);
             }
+        }
+    }
+}
+
+/// Reads a vector whose first `valid` lanes are there, the others of `zero`.
+///
+/// # Safety
+/// `from` must be readable for as many floats.
+#[inline(always)]
+unsafe fn load<T: Float, S: Simd>(from: *const T, zero: T::Vector<S>, valid: usize) -> T::Vector<S> {
+    // SAFETY: the caller's; a vector has the size of its lanes.
+    unsafe {
+        if valid >= lanes::<T, S>() {
+            from.cast::<T::Vector<S>>().read_unaligned()
+        } else {
+            let mut vector = zero;
+            std::ptr::copy_nonoverlapping(from, (&raw mut vector).cast::<T>(), valid);
+            vector
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Host side of shaders/conv2d.wgsl, shaders/conv2d_register.wgsl and shaders/conv2d_direct.wgsl.
 //!
-//! Three ways: a product of two operands that are never laid out in memory (both families of gemm.rs); an invocation
+//! Four ways: a product of two operands that are never laid out in memory (both families of gemm.rs); an invocation
 //! an element, for groups so small that a tile would be mostly idle; and, for an input gradient of few channels (the
-//! first layer's, which every step of an attack needs), a matrix product of `dy` with the whole filter and a fold.
+//! first layer's, which every step of an attack needs), some pixels an invocation (conv2d_image.rs), or, where that does
+//! not fit, a matrix product of `dy` with the whole filter and a fold.
 
+use super::conv2d_image::{self, Tile};
 use super::gemm::{self, Family, Product};
 use super::{Arg, Call, Calls, Shader, Target, matmul, params};
 use crate::error::{Error, Result};
@@ -76,7 +78,7 @@ const MAX_FOLDED: usize = 64 << 20;
 
 /// The shader files of this family.
 pub(super) fn shaders() -> Vec<&'static Shader> {
-    vec![&TILE, &REGISTER, &DIRECT]
+    vec![&TILE, &REGISTER, &DIRECT, &conv2d_image::SHADER]
 }
 
 impl Params {
@@ -163,6 +165,8 @@ pub(super) enum Form {
     Product(Family),
     /// An invocation an element.
     Direct,
+    /// An input gradient of few channels, some pixels an invocation.
+    Pixels(Tile),
     /// An input gradient as a matrix product and a fold.
     Fold,
 }
@@ -172,6 +176,7 @@ impl std::fmt::Display for Form {
         match self {
             Form::Product(family) => family.fmt(f),
             Form::Direct => f.write_str("direct"),
+            Form::Pixels(tile) => tile.fmt(f),
             Form::Fold => f.write_str("product and fold"),
         }
     }
@@ -201,6 +206,9 @@ pub(super) fn forms(launch: &Launch, target: &Target) -> Vec<Form> {
         Family::Register { .. } => DIRECT_BELOW_REGISTER,
     };
     let mut forms = Vec::new();
+    if verb == Verb::InputGrad {
+        forms.extend(conv2d_image::tiles(shape, target).into_iter().map(Form::Pixels));
+    }
     if verb == Verb::InputGrad
         && shape.groups == 1
         && shape.c <= FOLD_CHANNELS
@@ -224,6 +232,7 @@ pub(super) fn calls(form: Form, launch: &Launch, target: &Target) -> Result<Call
     let family = match form {
         Form::Product(family) => family,
         Form::Direct => return Ok(direct(verb, shape, launch, target)),
+        Form::Pixels(tile) => return Ok(conv2d_image::call(tile, shape, launch, target).into()),
         Form::Fold => return Ok(fold(shape, folded(shape), launch, target)),
     };
     let product = product(verb, shape);

@@ -27,6 +27,7 @@
 //!   that needs the old value of the output reads `out[i]` ([`crate::launch::Operand::Previous`]).
 //! * Loops end and indices are in range by construction: the shaders are compiled without run-time checks.
 
+mod augment;
 mod gather;
 mod gemm;
 mod map;
@@ -39,6 +40,7 @@ mod stages;
 mod text;
 
 pub mod conv2d;
+mod conv2d_image;
 pub mod matmul;
 
 use self::stages::Width;
@@ -147,6 +149,7 @@ pub fn shaders() -> Vec<&'static Shader> {
         &rows::SHADER,
         &pool::SHADER,
         &gather::SHADER,
+        &augment::SHADER,
         &random::SHADER,
     ];
     all.extend(matmul::shaders());
@@ -316,6 +319,7 @@ pub fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
         | Kernel::Correct { .. }
         | Kernel::OneHot { .. } => rows::calls(launch, target),
         Kernel::GatherRows { .. } => gather::calls(launch, target),
+        Kernel::Augment { .. } => augment::calls(launch, target),
         Kernel::Random { .. } => random::calls(launch, target),
     }
 }

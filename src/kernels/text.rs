@@ -19,6 +19,7 @@ const COMMON: &[(&str, &str)] = &[
     ("common/b_scalar.wgsl", include_str!("../../shaders/common/b_scalar.wgsl")),
     ("common/b_vec4.wgsl", include_str!("../../shaders/common/b_vec4.wgsl")),
     ("common/before.wgsl", include_str!("../../shaders/common/before.wgsl")),
+    ("common/byte.wgsl", include_str!("../../shaders/common/byte.wgsl")),
     ("common/conv2d.wgsl", include_str!("../../shaders/common/conv2d.wgsl")),
     ("common/conv2d_params.wgsl", include_str!("../../shaders/common/conv2d_params.wgsl")),
     ("common/element.wgsl", include_str!("../../shaders/common/element.wgsl")),
@@ -34,6 +35,8 @@ const COMMON: &[(&str, &str)] = &[
     ("common/philox.wgsl", include_str!("../../shaders/common/philox.wgsl")),
     ("common/store_scalar.wgsl", include_str!("../../shaders/common/store_scalar.wgsl")),
     ("common/store_vec4.wgsl", include_str!("../../shaders/common/store_vec4.wgsl")),
+    ("common/taps_load.wgsl", include_str!("../../shaders/common/taps_load.wgsl")),
+    ("common/taps_shuffle.wgsl", include_str!("../../shaders/common/taps_shuffle.wgsl")),
     ("common/x_scalar.wgsl", include_str!("../../shaders/common/x_scalar.wgsl")),
     ("common/x_vec4.wgsl", include_str!("../../shaders/common/x_vec4.wgsl")),
 ];

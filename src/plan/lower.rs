@@ -498,6 +498,11 @@ impl Lowering<'_> {
                 let row = arg_shape(0).len().checked_div(table).unwrap_or(0);
                 Kernel::GatherRows { rows: shape[0], row, table, from: self.nodes[args[0]].dtype }
             }
+            &Op::Augment(augment) => {
+                let table = arg_shape(0);
+                let image = [table[1], table[2], table[3]];
+                Kernel::Augment { rows: shape[0], table: table[0], image, augment }
+            }
             Op::Random { distribution, purpose } => Kernel::Random {
                 distribution: *distribution,
                 purpose: *purpose,

@@ -127,6 +127,7 @@ impl Schedule {
             (Kernel::GatherRows { from, .. }, place) if Some(&place) == launch.inputs.first() => {
                 launch.shape.len() * from.bytes()
             }
+            (Kernel::Augment { .. }, place) if Some(&place) == launch.inputs.first() => launch.shape.len(),
             (_, Place::Tensor(tensor)) => self.len_of(place, launch) * self.tensors[tensor].dtype.bytes(),
             (_, Place::Slot(_)) => 4 * self.len_of(place, launch),
         };

@@ -172,12 +172,54 @@ impl Purpose {
     pub const EVALUATION_START: Purpose = Purpose(4);
     /// Dropout masks.
     pub const DROPOUT: Purpose = Purpose(5);
+    /// Augmentation of training images.
+    pub const AUGMENT: Purpose = Purpose(7);
     /// Tests and benches.
     pub const TEST: Purpose = Purpose(6);
 
     /// Stream `n` of this purpose (below 2^24): one for each layer that drops, each weight that is drawn.
     pub fn stream(self, n: u32) -> Purpose {
         Purpose(self.0 & 0xff | n << 8)
+    }
+}
+
+/// Random changes of training images: a random crop of the padded image, and mirroring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Augment {
+    /// The image is padded by so many pixels on each side, and a box of its own size is cut out anywhere in that;
+    /// 0 leaves it where it is. Less than its height and width.
+    pub padding: usize,
+    /// Pad with the image mirrored at its outermost pixels (`reflect`) instead of zeros.
+    pub reflect: bool,
+    /// Mirror the crop, left to right, in one of two cases.
+    pub flip: bool,
+}
+
+impl Augment {
+    /// Uniform numbers it takes an image.
+    pub const DRAWS: usize = 3;
+
+    /// Whether it changes nothing.
+    pub fn is_none(self) -> bool {
+        self.padding == 0 && !self.flip
+    }
+
+    /// Row and column of the padded image that the crop begins at, and whether it is mirrored, by three uniform
+    /// numbers. A number is a multiple of 2^-24; its upper 16 bits choose, by integers, so that every device chooses
+    /// the same. (The places, 2 padding + 1, are then equally likely to 1 in 2^16.)
+    pub fn choose(self, uniform: [f64; Augment::DRAWS]) -> (usize, usize, bool) {
+        let word = |u: f64| (u * f64::from(1 << 16)) as usize;
+        let place = |u: f64| (word(u) * (2 * self.padding + 1)) >> 16;
+        (place(uniform[0]), place(uniform[1]), self.flip && word(uniform[2]) >> 15 == 1)
+    }
+
+    /// Row or column of the image that row or column `i` of the padded one is, among `extent`; `None` for a zero.
+    pub fn inside(self, i: usize, extent: usize) -> Option<usize> {
+        let (i, last) = (i as isize - self.padding as isize, extent as isize - 1);
+        match self.reflect {
+            true => Some((last - (last - i.abs()).abs()) as usize),
+            false => (0..=last).contains(&i).then_some(i as usize),
+        }
     }
 }
 
@@ -274,6 +316,9 @@ pub enum Op {
     /// `(table[N,..], index u32[B])` -> `[B,..]`: rows of a table. A u8 table gives floats divided by 255; a u32
     /// table gives u32; no gradient.
     GatherRows,
+    /// `(table u8[N,H,W,C], index u32[B], uniform[B,3])` -> `[B,H,W,C]`: images of a table, each changed at random,
+    /// divided by 255; no gradient.
+    Augment(Augment),
     /// `(key u32[2], counter u32[2], example u32[B])` -> `[B,..]`: Philox4x32-10 (Salmon et al. 2011) keyed by
     /// (key, purpose), counted by (counter = (epoch, step), example, element); no gradient.
     Random {
@@ -317,6 +362,7 @@ impl Op {
             Op::Correct => "correct",
             Op::OneHot => "one_hot",
             Op::GatherRows => "gather_rows",
+            Op::Augment(_) => "augment",
             Op::Random { distribution: Distribution::Uniform, .. } => "random.uniform",
             Op::Random { distribution: Distribution::Normal, .. } => "random.normal",
         }
@@ -417,7 +463,7 @@ pub(super) fn infer(
         | Op::CrossEntropy
         | Op::Correct
         | Op::GatherRows => 2,
-        Op::Random { .. } => 3,
+        Op::Random { .. } | Op::Augment(_) => 3,
         Op::BatchNorm => 5,
         Op::Concat { .. } => args.len().max(1),
         _ => 1,
@@ -662,6 +708,20 @@ pub(super) fn infer(
             ensure(table.rank() >= 1, &|| "the table has no rows".to_string())?;
             let dtype = if args[0].1 == DType::U32 { DType::U32 } else { DType::F32 };
             Ok((table.with(0, shape(1)[0]), dtype))
+        }
+        Op::Augment(augment) => {
+            index(1)?;
+            rank(0, 4)?;
+            rank(1, 1)?;
+            let (table, batch) = (shape(0), shape(1)[0]);
+            ensure(args[0].1 == DType::U8, &|| format!("the images are {}, but u8 is needed", args[0].1))?;
+            ensure(shape(2).dims() == [batch, Augment::DRAWS] && args[2].1 == DType::F32, &|| {
+                format!("{} is not three uniform numbers for each of {batch} images", shape(2))
+            })?;
+            ensure(augment.padding < table[1].min(table[2]), &|| {
+                format!("{} pixels of padding are too many for images {table}", augment.padding)
+            })?;
+            f32(table.with(0, batch))
         }
         Op::Random { .. } => {
             (0..3).try_for_each(&index)?;

@@ -3,7 +3,7 @@
 //! Operands of arithmetic broadcast by NumPy's rule. A mistake of shapes does not panic: it sticks to the tape, with
 //! the place in the caller's code, and compiling the tape returns it.
 
-use super::{Axes, Binary, Conv2d, Distribution, Op, Pool, Purpose, Reduction, Tape, Unary};
+use super::{Augment, Axes, Binary, Conv2d, Distribution, Op, Pool, Purpose, Reduction, Tape, Unary};
 use crate::shape::{DType, Shape};
 
 /// A value on a tape: an index, free to copy.
@@ -496,6 +496,15 @@ impl<'t> Var<'t> {
     #[track_caller]
     pub fn gather_rows(self, index: Var<'t>) -> Var<'t> {
         self.tape.record(Op::GatherRows, &[self, index], None)
+    }
+
+    /// Images `draw.example` of this table u8 `[N,H,W,C]`, changed at random and divided by 255: `[B,H,W,C]`; no
+    /// gradient.
+    #[track_caller]
+    pub fn augmented(self, augment: Augment, draw: Draw<'t>) -> Var<'t> {
+        let batch = draw.example.shape().dims().first().copied().unwrap_or(1);
+        let uniform = draw.uniform(Purpose::AUGMENT, Shape::new(&[batch, Augment::DRAWS]));
+        self.tape.record(Op::Augment(augment), &[self, draw.example, uniform], None)
     }
 
     /// x with each element zeroed with probability `p` and the others divided by `1 - p`.

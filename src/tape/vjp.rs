@@ -124,9 +124,13 @@ fn product<'t>(
             let [batch, classes] = [x.shape()[0], x.shape()[1]];
             (x.softmax() - args[1].one_hot(classes)) * g.reshape([batch, 1])
         }
-        Op::CrossEntropy | Op::ArgMax | Op::Correct | Op::OneHot | Op::GatherRows | Op::Random { .. } => {
-            return None;
-        }
+        Op::CrossEntropy
+        | Op::ArgMax
+        | Op::Correct
+        | Op::OneHot
+        | Op::GatherRows
+        | Op::Augment(_)
+        | Op::Random { .. } => return None,
     })
 }
 

@@ -48,6 +48,10 @@ impl Epoch {
         let whole = batches[0].0;
         let steps = self.order.len().div_ceil(whole);
         for (batch, names) in batches {
+            // Only augmentation asks for it.
+            if store.get(&names.of("epoch")).is_some() {
+                store.write_u32(&names.of("epoch"), &[self.number, 0])?;
+            }
             let rows = rows(self.order.len(), whole, *batch);
             let from = if *batch == whole { 0 } else { self.order.len() - batch };
             let order = self.order[from..from + rows * batch].to_vec();

@@ -3,6 +3,7 @@
 use crate::attack::{Norm, Rational, ThreatModel};
 use crate::error::{Error, Result};
 use crate::nn::Mode;
+use crate::tape::Augment;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -12,6 +13,9 @@ use std::path::Path;
 pub struct Recipe {
     /// The data set: `mnist` (the embedded sample), or a folder with the four IDX files.
     pub data: String,
+    /// Random changes of the training images: `crop:4` (a crop out of the image padded by 4 zeros on each side),
+    /// `crop:4:reflect` (padded by its mirror image), `flip` (left to right, one in two); none by default.
+    pub augment: Vec<String>,
     /// The architecture's name.
     pub model: String,
     /// The training method's name.
@@ -69,6 +73,7 @@ impl Default for Recipe {
     fn default() -> Recipe {
         Recipe {
             data: "mnist".into(),
+            augment: Vec::new(),
             model: "mnist-fast".into(),
             method: "pgd".into(),
             norm: "linf".into(),
@@ -135,6 +140,7 @@ impl Recipe {
     /// # Errors
     /// [`Error::Argument`] for the first that is refused.
     pub fn check(&self) -> Result<()> {
+        self.augment()?;
         self.threat()?;
         self.step()?;
         self.mode()?;
@@ -174,6 +180,33 @@ impl Recipe {
             return Err(Error::argument("epsilon", format!("`{epsilon}`"), format!("{why}{meant}")));
         }
         Ok(ThreatModel { norm, epsilon })
+    }
+
+    /// Random changes of the training images.
+    ///
+    /// # Errors
+    /// [`Error::Argument`].
+    pub fn augment(&self) -> Result<Augment> {
+        let mut augment = Augment::default();
+        for change in &self.augment {
+            let refuse = |why: &str| Err(Error::argument("augment", format!("`{change}`"), why));
+            let parts: Vec<&str> = change.split(':').map(str::trim).collect();
+            match parts[..] {
+                ["none"] if self.augment.len() == 1 => {}
+                ["flip"] if !augment.flip => augment.flip = true,
+                ["crop", padding] | ["crop", padding, "reflect"] if augment.padding == 0 => {
+                    augment.reflect = parts.len() == 3;
+                    augment.padding = match padding.parse() {
+                        Ok(pixels) if (1..1 << 15).contains(&pixels) => pixels,
+                        _ => {
+                            return refuse("the padding is a whole number of pixels from 1 up, as in crop:4");
+                        }
+                    };
+                }
+                _ => return refuse("known are crop:4, crop:4:reflect and flip, each once, or none alone"),
+            }
+        }
+        Ok(augment)
     }
 
     /// Length of a step.

@@ -105,6 +105,11 @@ impl Trainer {
                 ),
             ));
         }
+        let [h, w, _] = data.image;
+        if recipe.augment()?.padding >= h.min(w) {
+            let why = format!("the crop's padding must be smaller than the images, which are {h} by {w}");
+            return Err(Error::argument("augment", format!("`{}`", recipe.augment.join(",")), why));
+        }
         let (train, validation) = data.split_validation(recipe.validation, recipe.seed)?;
         if recipe.batch > train.len() {
             return Err(Error::argument(
@@ -265,7 +270,8 @@ impl Trainer {
     /// A shape error of the architecture.
     pub fn schedules(&self, batch: usize) -> Result<[Launches; 3]> {
         let (names, attack, on) = (Trainer::names(batch), self.method.attack(), self.on(self.recipe.mode()?));
-        let load = RecordedAttack::record_load(attack, on, &names, batch, Purpose::ATTACK_START);
+        let augment = self.recipe.augment()?;
+        let load = RecordedAttack::record_load(attack, on, &names, batch, Purpose::ATTACK_START, augment);
         let step = RecordedAttack::record_step(attack, on, &names, batch, false);
         let update = self.record_update(batch);
         Ok([Launches::new(&load, true)?, Launches::new(&step, true)?, Launches::new(&update, true)?])

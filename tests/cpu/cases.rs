@@ -2,7 +2,7 @@
 
 use adamant::cpu::Data;
 use adamant::launch::{ConvShape, Kernel, Launch, Operand, Place, PoolShape, Stage};
-use adamant::tape::{Binary, Conv2d, Distribution, Pool, Purpose, Reduction, Unary};
+use adamant::tape::{Augment, Binary, Conv2d, Distribution, Pool, Purpose, Reduction, Unary};
 use adamant::{DType, Shape, Stretch, philox};
 
 /// A launch with the tensors it reads, `Place::Tensor(i)`, and what its output holds before.
@@ -174,6 +174,23 @@ fn gather(rows: usize, row: usize, table: usize) -> Vec<Case> {
         case(kernel(DType::U8), &[rows, row], vec![bytes(), index()]),
         case(kernel(DType::U32), &[rows, row], vec![integers(4, table * row, 1000), index()]),
     ]
+}
+
+fn augment(rows: usize, [h, w, c]: [usize; 3], table: usize) -> Vec<Case> {
+    let bytes = || match integers(1, table * h * w * c, 256) {
+        Data::U32(x) => Data::U8(x.iter().map(|&x| x as u8).collect()),
+        _ => unreachable!(),
+    };
+    let draws = (0..3 * rows as u32).map(|i| philox::uniform([3, 0], Purpose::TEST, [0, 0], 0, i)).collect();
+    let uniform = Data::Float(draws);
+    let most = h.min(w) - 1;
+    let ways = [(0, false, true), (most, false, false), (most, true, true), (most.min(4), false, true)];
+    let one = |(padding, reflect, flip)| {
+        let augment = Augment { padding, reflect, flip };
+        let tensors = vec![bytes(), integers(2, rows, table + 2), uniform.clone()];
+        case(Kernel::Augment { rows, table, image: [h, w, c], augment }, &[rows, h, w, c], tensors)
+    };
+    ways.map(one).into()
 }
 
 fn random(rows: usize, row: usize) -> Vec<Case> {
@@ -349,6 +366,8 @@ pub fn cases() -> Vec<Case> {
     }
     cases.extend(gather(1, 1, 1));
     cases.extend(gather(5, 7, 3));
+    cases.extend(augment(1, [1, 1, 1], 1));
+    cases.extend(augment(9, [5, 7, 3], 4));
     cases.extend(random(1, 1));
     cases.extend(random(3, 11));
     twice(cases)
@@ -384,9 +403,18 @@ pub fn large_cases() -> Vec<Case> {
     cases.extend(conv([5, 16, 16, 48], [3, 3, 48], one, one, one, 48));
     cases.extend(conv([5, 16, 16, 32], [3, 3, 32], [2, 2], one, one, 4));
     cases.extend(conv([9, 16, 16, 32], [1, 1, 48], one, [0, 0], one, 1));
+    // By Winograd's tiles of 4 in bands and in examples, all together, past the edges; of 2.
+    cases.extend(conv([2, 41, 38, 32], [3, 3, 16], one, one, one, 1));
+    cases.extend(conv([9, 15, 14, 16], [3, 3, 48], one, [0, 2], one, 1));
+    cases.extend(conv([13, 8, 7, 80], [3, 3, 32], one, [2, 1], one, 1));
+    cases.extend(conv([3, 6, 7, 144], [3, 3, 80], one, one, one, 1));
+    cases.extend(conv([15, 4, 4, 16], [3, 3, 16], one, one, one, 1));
+    cases.extend(conv([70, 2, 2, 16], [3, 3, 48], one, one, one, 1));
+    cases.extend(conv([12, 2, 2, 48], [3, 3, 16], one, one, one, 1));
     cases.extend(pool([17, 16, 16, 40], [2, 2], [2, 2], [0, 0]));
     cases.extend(rows(4001, 10));
     cases.extend(gather(300, 97, 50));
+    cases.extend(augment(64, [32, 32, 3], 10));
     cases.extend(random(64, 784));
     twice(cases)
 }

@@ -318,6 +318,42 @@ fn kernel(
                 }
             }
         }
+        &Kernel::Augment { rows, table, image: [h, w, c], augment } => {
+            let (bytes, index, uniform) = (inputs[0], integers(inputs[1]), floats(inputs[2]));
+            let Data::U8(bytes) = bytes else { panic!("not bytes") };
+            let p = augment.padding;
+            // PyTorch's RandomCrop(padding) and RandomHorizontalFlip, on an image that is really padded.
+            for r in 0..rows {
+                let from = (index[r] as usize).min(table - 1) * h * w * c;
+                let mut padded = vec![vec![vec![0.0; c]; w + 2 * p]; h + 2 * p];
+                for (y, line) in padded.iter_mut().enumerate() {
+                    for (x, pixel) in line.iter_mut().enumerate() {
+                        let mirrored = |i: usize, extent: usize| match i {
+                            i if i < p => p - i,
+                            i if i >= p + extent => 2 * (extent - 1) - (i - p),
+                            i => i - p,
+                        };
+                        let inside = (p..p + h).contains(&y) && (p..p + w).contains(&x);
+                        if inside || augment.reflect {
+                            let at = from + (mirrored(y, h) * w + mirrored(x, w)) * c;
+                            for (value, byte) in pixel.iter_mut().zip(&bytes[at..at + c]) {
+                                *value = f64::from(*byte) / 255.0;
+                            }
+                        }
+                    }
+                }
+                let sixteen = |i: usize| (uniform[3 * r + i] * 65536.0).floor();
+                let place = |i: usize| (sixteen(i) * (2 * p + 1) as f64 / 65536.0).floor() as usize;
+                let (top, left) = (place(0), place(1));
+                let flip = augment.flip && sixteen(2) >= 32768.0;
+                for y in 0..h {
+                    for x in 0..w {
+                        let pixel = &padded[top + y][left + if flip { w - 1 - x } else { x }];
+                        out[((r * h + y) * w + x) * c..][..c].copy_from_slice(pixel);
+                    }
+                }
+            }
+        }
         &Kernel::Random { distribution, purpose, rows, row } => {
             let pair = |i: usize| [integers(inputs[i])[0], integers(inputs[i])[1]];
             let (key, counter) = (pair(0), pair(1));

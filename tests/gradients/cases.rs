@@ -198,6 +198,7 @@ fn number(op: &Op) -> Option<usize> {
     Some(match op {
         Op::Source { .. } | Op::Fill { .. } => return None,
         Op::ArgMax | Op::MaxPoolIndex(_) | Op::Correct | Op::OneHot | Op::GatherRows => return None,
+        Op::Augment(_) => return None,
         Op::Random { distribution: Distribution::Uniform | Distribution::Normal, .. } => return None,
         Op::Unary(unary) => match unary {
             Unary::Sign => return None,

@@ -72,6 +72,15 @@ fn first_layers() {
     check_all(shape([2, 9, 9, 3], [3, 3], 24, attributes(1, 1, 1, 1)));
     check_all(shape([2, 13, 12, 3], [7, 7], 16, attributes(2, 3, 1, 1)));
     check_all(shape([2, 9, 9, 4], [4, 4], 6, attributes(2, 1, 1, 1)));
+    // Channels in fours: some pixels an invocation.
+    check_all(shape([3, 28, 27, 1], [3, 3], 32, attributes(1, 1, 1, 1)));
+    check_all(shape([2, 5, 19, 2], [3, 5], 12, attributes(1, 0, 1, 1)));
+    check_all(shape([2, 19, 18, 3], [4, 4], 20, attributes(2, 1, 1, 1)));
+    check_all(shape([1, 33, 35, 3], [7, 7], 8, attributes(2, 3, 1, 1)));
+    check_all(shape([2, 11, 9, 4], [2, 3], 4, attributes(3, 1, 1, 1)));
+    check_all(shape([1, 17, 16, 1], [1, 1], 8, attributes(1, 0, 1, 1)));
+    let uneven = Conv2d { stride: [1, 2], padding: [2, 0], dilation: [1, 1], groups: 1 };
+    check_all(shape([2, 9, 21, 2], [3, 4], 8, uneven));
 }
 
 #[test]
@@ -98,6 +107,7 @@ fn stages_end_convolutions() {
     for z in [
         shape([2, 7, 6, 12], [3, 3], 18, attributes(2, 1, 1, 1)),
         shape([4, 20, 19, 3], [3, 3], 7, attributes(1, 1, 1, 1)),
+        shape([2, 10, 9, 3], [3, 3], 8, attributes(1, 1, 1, 1)),
         shape([2, 17, 19, 6], [3, 3], 6, attributes(1, 1, 1, 6)),
     ] {
         let [x, w, dy] = tensors(z);

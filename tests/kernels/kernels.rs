@@ -3,7 +3,7 @@
 use crate::harness::{Host, Numbers, check, plain, run, ways};
 use adamant::launch::{Kernel, Operand, Place, PoolShape, Stage};
 use adamant::philox;
-use adamant::tape::{Binary, Distribution, Pool, Purpose, Reduction, Unary};
+use adamant::tape::{Augment, Binary, Distribution, Pool, Purpose, Reduction, Unary};
 use adamant::{DType, Stretch};
 
 #[test]
@@ -196,6 +196,31 @@ fn bytes_become_exactly_what_the_cpu_makes_of_them() {
     for way in ways() {
         let got = run(way, &launch, &tensors, &Host::Float(vec![2.0; 256]));
         assert_eq!(got, Host::Float(want.clone()), "{}", way.name);
+    }
+}
+
+#[test]
+fn augmented_images() {
+    let mut numbers = Numbers::new(17);
+    for (rows, [h, w, c], table) in
+        [(1, [1, 1, 1], 1), (7, [5, 9, 3], 4), (64, [28, 28, 1], 10), (33, [8, 6, 2], 3)]
+    {
+        let (bytes, index) = (numbers.bytes(table * h * w * c), numbers.below(rows, table as u32 + 2));
+        // Uniform numbers as they are drawn, the first and the last that there are among them.
+        let mut uniform: Vec<f32> =
+            (0..3 * rows).map(|_| (numbers.word() >> 8) as f32 / 16_777_216.0).collect();
+        uniform[..3].copy_from_slice(&[0.0, 1.0 - 1.0 / 16_777_216.0, 0.5]);
+        let most = h.min(w) - 1;
+        for (padding, reflect, flip) in
+            [(0, false, true), (most, false, true), (most, true, false), (most / 2, true, true)]
+        {
+            let augment = Augment { padding, reflect, flip };
+            let kernel = Kernel::Augment { rows, table, image: [h, w, c], augment };
+            let launch = plain(kernel, 3, &[rows, h, w, c], DType::F32);
+            let tensors = [bytes.clone(), index.clone(), Host::Float(uniform.clone())];
+            // The bits are held against the CPU's in tests/augment.rs.
+            check(&launch, &tensors, 1e-7);
+        }
     }
 }
 

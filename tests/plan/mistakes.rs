@@ -1,7 +1,7 @@
 //! Every op used wrongly: the mistake sticks to the tape, and compiling returns it with the op's name, the extents
 //! and the caller's place.
 
-use adamant::tape::{Conv2d, Draw, Pool, Purpose};
+use adamant::tape::{Augment, Conv2d, Draw, Pool, Purpose};
 use adamant::{DType, Device, Error, Plan, Shape, Store, Tape, Var};
 use std::panic::Location;
 
@@ -134,6 +134,15 @@ fn rows() {
         let (key, counter) = (c.integer(&[2]), c.integer(&[2]));
         let draw = Draw { key, counter, example: c.integer(&[3]) };
         draw.uniform(Purpose::TEST, Shape::new(&[5, 2]))
+    });
+    let changes = Augment { padding: 5, reflect: false, flip: true };
+    mistake("augment", &["5 pixels", "[9x8x5x1]"], |c| {
+        let draw = Draw { key: c.integer(&[2]), counter: c.integer(&[2]), example: c.integer(&[3]) };
+        c.tape.source("images", [9, 8, 5, 1], DType::U8).augmented(changes, draw)
+    });
+    mistake("augment", &["f32", "u8"], |c| {
+        let draw = Draw { key: c.integer(&[2]), counter: c.integer(&[2]), example: c.integer(&[3]) };
+        c.float(&[9, 8, 8, 1]).augmented(changes, draw)
     });
     mistake("random.normal", &["[1]"], |c| {
         let (key, counter) = (c.integer(&[1]), c.integer(&[2]));

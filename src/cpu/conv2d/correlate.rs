@@ -245,7 +245,7 @@ impl Correlate {
                     last.from as usize + deepest + phase.run <= buffer.len()
                         && last.to as usize + column + valid <= out.len()
                 );
-                let walk = Walk { segments: &phase.segments, run: phase.run };
+                let walk = Walk { segments: &phase.segments, run: phase.run, add: false };
                 // SAFETY: rows and segments ascend, so the assertion holds for all of them; the phase's lines lie
                 // in its panel.
                 unsafe {

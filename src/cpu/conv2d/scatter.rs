@@ -118,7 +118,7 @@ impl<T: Float> WithSimd for Task<'_, T> {
                 let pixels = &plan.pixels[..rows * s.q];
                 for (panel, lines) in packed.chunks_exact(s.k * width).enumerate() {
                     let valid = width.min(plan.products - panel * width);
-                    let walk = Walk { segments: &[0], run: s.k };
+                    let walk = Walk { segments: &[0], run: s.k, add: false };
                     assert!(pixels.len() * stride <= products.len() && pixels.len() * s.k <= dy.len());
                     // SAFETY: pixel i reads k floats of dy from i * k on and writes `valid` products at
                     // i * stride + panel * width; both lie inside by the assertion.

@@ -1,0 +1,676 @@
+//! Convolution by 3x3 filters, and its input gradient, with fewer products: each tile of M x M results is
+//! `A^T ((G w G^T) * (B^T d B)) A` for the N x N inputs d it reads, N = M + 2, so that N^2 products stand for 9 M^2
+//! (Winograd 1980; Lavin and Gray, CVPR 2016). The transforms are in [`points`]; they run along the channels.
+//!
+//! For each of the N^2 positions the products over the channels are one matrix product, `[tiles, channels read] x
+//! [channels read, channels of the result]`, by the same register tile as direct convolution.
+
+mod points;
+
+use crate::cpu::blocks::{Scratch, for_each, for_each_block};
+use crate::cpu::float::Float;
+use crate::cpu::stages::Epilogue;
+use crate::cpu::tile::{Row, Walk, multiply_rows, panel_width, run_task};
+use crate::launch::ConvShape;
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+/// Both channel counts must be multiples of this: the lanes of the widest vectors.
+const LANES: usize = 16;
+
+/// Channels whose filters are transformed at once where each task does so: with the inputs and the products they meet
+/// they stay in a second-level cache.
+const DEPTH: usize = 64;
+
+/// Tiles of a task. More of them share a reading of the transformed filter, fewer keep more of their inputs in the
+/// second-level cache: 32 were 10 % slower at 64 to 256 channels, 16 were 20 % slower.
+const TILES: usize = 64;
+
+/// Fewest tiles that are worth transforming the filter for.
+const LEAST: usize = 12;
+
+/// Tiles of a task that transforms inputs all threads share.
+const FEW: usize = 4;
+
+/// Floats between the planes of positions beyond what they hold: planes at a distance of a power of two would fall
+/// on the same lines of the first-level cache.
+const APART: usize = 16;
+
+/// A convolution or its input gradient, ready to run.
+pub(super) struct Winograd {
+    /// Results of a tile along an axis.
+    tile: usize,
+    /// Extents of what is read and of the result.
+    source: [usize; 2],
+    result: [usize; 2],
+    /// Rows and columns of zeros before the source.
+    before: [usize; 2],
+    /// Channels of what is read and of the result.
+    cin: usize,
+    cout: usize,
+    transposed: bool,
+    /// Tiles of an example, down and across.
+    tiles: [usize; 2],
+    /// Examples of a task, and rows of tiles, all of them unless a task has one example.
+    examples: usize,
+    band: usize,
+    /// Where the tiles of a task lie among a position's inputs and products.
+    rows: Vec<Row>,
+    /// Whether all tiles are done together: their inputs are transformed first, then each task has one panel's
+    /// channels and transforms its filter as it goes. Without this the filter is transformed first, and each task has
+    /// some tiles.
+    together: bool,
+}
+
+impl Winograd {
+    /// The convolution, where this way is the fastest.
+    pub(super) fn forward<T: Float>(s: &ConvShape) -> Option<Winograd> {
+        Winograd::suits::<T>(s)
+            .then(|| Winograd::new(s.n, [s.h, s.w], [s.p, s.q], s.padding, [s.c, s.k], false))
+            .flatten()
+    }
+
+    /// The input gradient, where this way is the fastest: the correlation of `dy` with the filter turned by half a
+    /// turn.
+    pub(super) fn input_grad<T: Float>(s: &ConvShape) -> Option<Winograd> {
+        Winograd::suits::<T>(s)
+            .then(|| {
+                let before = s.padding.map(|padding| 2 - padding);
+                Winograd::new(s.n, [s.p, s.q], [s.h, s.w], before, [s.k, s.c], true)
+            })
+            .flatten()
+    }
+
+    /// Whether it can be done this way. The reference in f64 never is.
+    fn suits<T: Float>(s: &ConvShape) -> bool {
+        std::any::TypeId::of::<T>() == std::any::TypeId::of::<f32>()
+            && [s.r, s.s] == [3, 3]
+            && s.stride == [1, 1]
+            && s.dilation == [1, 1]
+            && s.groups == 1
+            && s.padding[0].max(s.padding[1]) <= 2
+            && s.c.is_multiple_of(LANES)
+            && s.k.is_multiple_of(LANES)
+    }
+
+    fn new(
+        n: usize,
+        source: [usize; 2],
+        result: [usize; 2],
+        before: [usize; 2],
+        [cin, cout]: [usize; 2],
+        transposed: bool,
+    ) -> Option<Winograd> {
+        let tiles_of = |tile: usize| result.map(|extent| extent.div_ceil(tile));
+        let products = |tile: usize| (tile + 2) * (tile + 2) * tiles_of(tile)[0] * tiles_of(tile)[1];
+        // Tiles of 4 results take fewer products than tiles of 2 unless most of them is past the edge.
+        let tile = if products(2) <= products(4) { 2 } else { 4 };
+        let tiles = tiles_of(tile);
+        let each = tiles[0] * tiles[1];
+        // The transforms are worth half of the products, those of the filter twelve tiles.
+        if 2 * products(tile) > 9 * result[0] * result[1] || n * each < LEAST {
+            return None;
+        }
+        let (mut examples, mut band) = (1, tiles[0]);
+        let together = n * each <= TILES;
+        let count = if together {
+            n * each
+        } else {
+            if each <= TILES {
+                examples = TILES / each;
+            } else {
+                band = (TILES / tiles[1]).max(1);
+            }
+            examples * band * tiles[1]
+        };
+        let width = panel_width::<f32>();
+        let rows = (0..count).map(|t| Row { from: (t * cin) as u32, to: (t * width) as u32 }).collect();
+        Some(Winograd {
+            tile,
+            source,
+            result,
+            before,
+            cin,
+            cout,
+            transposed,
+            tiles,
+            examples,
+            band,
+            rows,
+            together,
+        })
+    }
+
+    fn positions(&self) -> usize {
+        (self.tile + 2) * (self.tile + 2)
+    }
+
+    fn panels(&self) -> usize {
+        self.cout.div_ceil(panel_width::<f32>())
+    }
+
+    /// Floats of a panel: for each position lines of as many channels as a panel is wide.
+    fn panel(&self) -> usize {
+        self.positions() * self.cin * panel_width::<f32>()
+    }
+
+    /// Floats of scratch memory: for the transformed filter, or for the inputs and products that threads share.
+    pub(super) fn scratch(&self) -> usize {
+        if self.together {
+            self.positions() * (self.plane() + self.result_plane())
+        } else {
+            self.panels() * self.panel()
+        }
+    }
+
+    /// Floats from one position's inputs to the next's, where threads share them.
+    fn plane(&self) -> usize {
+        self.rows.len() * self.cin + APART
+    }
+
+    /// The same of products.
+    fn result_plane(&self) -> usize {
+        self.rows.len() * self.panels() * panel_width::<f32>() + APART
+    }
+
+    /// `out = stages(correlation of x with w)`.
+    pub(super) fn run<T: Float>(
+        &self,
+        x: &[T],
+        w: &[T],
+        out: &mut [T],
+        epilogue: &Epilogue<T>,
+        scratch: &mut [T],
+    ) {
+        let (x, w): (&[f32], &[f32]) = (bytemuck::cast_slice(x), bytemuck::cast_slice(w));
+        let scratch: &mut [f32] = &mut bytemuck::cast_slice_mut(scratch)[..self.scratch()];
+        if self.together {
+            return self.run_together(x, w, out, epilogue, scratch);
+        }
+        for_each_block(scratch, self.panel(), |panel, out| run_task(Filter { plan: self, w, panel, out }));
+        let filter = &*scratch;
+        self.in_blocks(out, |at, block| {
+            epilogue.finish(at, block, |block| {
+                let out = bytemuck::cast_slice_mut(block);
+                run_task(Block { plan: self, x, filter, at, out });
+            });
+        });
+    }
+
+    /// As [`Winograd::run`], where one task has no more than a few tiles of all, or the channels of one panel.
+    fn run_together<T: Float>(
+        &self,
+        x: &[f32],
+        w: &[f32],
+        out: &mut [T],
+        epilogue: &Epilogue<T>,
+        scratch: &mut [f32],
+    ) {
+        let (inputs, products) = scratch.split_at_mut(self.positions() * self.plane());
+        let tiles = self.rows.len();
+        let shared = Shared(inputs.as_mut_ptr());
+        for_each(tiles.div_ceil(FEW), |index| {
+            let tiles = index * FEW..((index + 1) * FEW).min(tiles);
+            run_task(Inputs { plan: self, x, tiles, to: shared.get() });
+        });
+        let (inputs, shared) = (&*inputs, Shared(products.as_mut_ptr()));
+        for_each(self.panels(), |panel| {
+            run_task(Products { plan: self, inputs, w, panel, to: shared.get() });
+        });
+        let products = &*products;
+        self.in_blocks(out, |at, block| {
+            epilogue.finish(at, block, |block| {
+                let out = bytemuck::cast_slice_mut(block);
+                run_task(Outputs { plan: self, products, at, out });
+            });
+        });
+    }
+
+    /// Calls `body(at, block)` for the blocks of results `out`.
+    fn in_blocks<T: Float>(&self, out: &mut [T], body: impl Fn(usize, &mut [T]) + Sync) {
+        let row = self.result[1] * self.cout;
+        let image = self.result[0] * row;
+        if self.band == self.tiles[0] {
+            let block = self.examples * image;
+            for_each_block(out, block, |index, block_out| body(index * block, block_out));
+        } else {
+            let band = self.band * self.tile * row;
+            out.par_chunks_mut(image).enumerate().for_each(|(example, out)| {
+                let bands = out.par_chunks_mut(band).enumerate();
+                bands.for_each(|(index, block)| body(example * image + index * band, block));
+            });
+        }
+    }
+
+    /// The tiles of the block of results from element `at` on.
+    fn tiles_of(&self, at: usize, len: usize) -> std::ops::Range<usize> {
+        let row = self.result[1] * self.cout;
+        let image = self.result[0] * row;
+        let number =
+            |at: usize| (at / image * self.tiles[0] + (at % image / row).div_ceil(self.tile)) * self.tiles[1];
+        number(at)..number(at + len)
+    }
+}
+
+/// Memory that several threads write, each its own part.
+struct Shared(*mut f32);
+
+impl Shared {
+    /// A method, so that a closure holds the whole of it.
+    fn get(&self) -> *mut f32 {
+        self.0
+    }
+}
+
+// SAFETY: threads write disjoint parts.
+unsafe impl Sync for Shared {}
+
+/// Calls `$method::<S, N, M>(..)` with N and M as the plan's tile says.
+macro_rules! by_tile {
+    ($plan:expr, $method:ident ( $($argument:expr),* )) => {
+        if $plan.tile == 2 {
+            $plan.$method::<S, 4, 2>($($argument),*)
+        } else {
+            $plan.$method::<S, 6, 4>($($argument),*)
+        }
+    };
+}
+
+/// Some tiles from their inputs to their results.
+struct Block<'a> {
+    plan: &'a Winograd,
+    x: &'a [f32],
+    filter: &'a [f32],
+    /// Where the results begin.
+    at: usize,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Block<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Block { plan, x, filter, at, out } = self;
+        by_tile!(plan, block(simd, x, filter, at, out));
+    }
+}
+
+struct Inputs<'a> {
+    plan: &'a Winograd,
+    x: &'a [f32],
+    tiles: std::ops::Range<usize>,
+    to: *mut f32,
+}
+
+impl WithSimd for Inputs<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Inputs { plan, x, tiles, to } = self;
+        let zeros = Zeros::take(plan.cin);
+        for tile in tiles {
+            // SAFETY: the tile's inputs of every position lie in the shared memory, and no other task writes them.
+            unsafe {
+                let to = to.add(tile * plan.cin);
+                by_tile!(plan, input_tile(simd, x, &zeros, tile, to, plan.plane()));
+            }
+        }
+    }
+}
+
+/// The products of some tiles, all positions, in one panel's channels. The filter is transformed on the way, some
+/// channels at a time: it is larger than the caches, and its transform N^2 / 9 times that.
+struct Products<'a> {
+    plan: &'a Winograd,
+    inputs: &'a [f32],
+    w: &'a [f32],
+    panel: usize,
+    to: *mut f32,
+}
+
+impl WithSimd for Products<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Products { plan, inputs, w, panel, to } = self;
+        let width = panel_width::<f32>();
+        let valid = width.min(plan.cout - panel * width);
+        let rows = &plan.rows;
+        assert!(inputs.len() == plan.positions() * plan.plane());
+        let mut lines = Scratch::<f32>::take(plan.positions() * DEPTH * width);
+        for channel in (0..plan.cin).step_by(DEPTH) {
+            let depth = DEPTH.min(plan.cin - channel);
+            let lines = &mut lines[..plan.positions() * depth * width];
+            by_tile!(plan, filter(simd, w, panel, channel, lines));
+            for (position, lines) in lines.chunks_exact(depth * width).enumerate() {
+                plan.fetch(w, panel, channel + DEPTH, position);
+                // SAFETY: a row reads `depth` floats from `channel` on of its position's inputs and writes `valid`
+                // of its panel's products, which no other task writes.
+                unsafe {
+                    let from = inputs.as_ptr().add(position * plan.plane() + channel);
+                    let to = to.add(position * plan.result_plane() + panel * plan.rows.len() * width);
+                    let walk = Walk { segments: &[0], run: depth, add: channel > 0 };
+                    multiply_rows(simd, from, rows, walk, lines.as_ptr(), to, valid);
+                }
+            }
+        }
+    }
+}
+
+struct Outputs<'a> {
+    plan: &'a Winograd,
+    products: &'a [f32],
+    at: usize,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Outputs<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Outputs { plan, products, at, out } = self;
+        let width = panel_width::<f32>();
+        let tiles = plan.tiles_of(at, out.len());
+        for (index, tile) in tiles.enumerate() {
+            for panel in 0..plan.panels() {
+                let from = (panel * plan.rows.len() + tile) * width;
+                by_tile!(
+                    plan,
+                    output_tile(simd, &products[from..], plan.result_plane(), panel, tile, index, out)
+                );
+            }
+        }
+    }
+}
+
+/// A line of zeros, which stands for every input outside the source.
+struct Zeros(Scratch<f32>);
+
+impl Zeros {
+    fn take(len: usize) -> Zeros {
+        let mut zeros = Scratch::take(len);
+        zeros.fill(0.0);
+        Zeros(zeros)
+    }
+}
+
+impl Winograd {
+    #[inline(always)]
+    fn block<S: Simd, const N: usize, const M: usize>(
+        &self,
+        simd: S,
+        x: &[f32],
+        filter: &[f32],
+        at: usize,
+        out: &mut [f32],
+    ) {
+        let width = panel_width::<f32>();
+        let tiles = self.tiles_of(at, out.len());
+        let count = tiles.len();
+        let rows = &self.rows[..count];
+        let (plane, result_plane) = (count * self.cin + APART, count * width + APART);
+        let zeros = Zeros::take(self.cin);
+        let mut scratch = Scratch::<f32>::take(N * N * (plane + result_plane));
+        let (inputs, products) = scratch.split_at_mut(N * N * plane);
+        for (index, tile) in tiles.clone().enumerate() {
+            // SAFETY: the last position's last tile ends before the last plane does.
+            unsafe {
+                let to = inputs.as_mut_ptr().add(index * self.cin);
+                self.input_tile::<S, N, M>(simd, x, &zeros, tile, to, plane);
+            }
+        }
+        for (panel, lines) in filter.chunks_exact(self.panel()).enumerate() {
+            let valid = width.min(self.cout - panel * width);
+            for (position, lines) in lines.chunks_exact(self.cin * width).enumerate() {
+                // SAFETY: a row reads cin floats of its position's inputs and writes `valid` of its products.
+                unsafe {
+                    let from = inputs.as_ptr().add(position * plane);
+                    let to = products.as_mut_ptr().add(position * result_plane);
+                    let walk = Walk { segments: &[0], run: self.cin, add: false };
+                    multiply_rows(simd, from, rows, walk, lines.as_ptr(), to, valid);
+                }
+            }
+            for (index, tile) in tiles.clone().enumerate() {
+                let products = &products[index * width..];
+                self.output_tile::<S, N, M>(simd, products, result_plane, panel, tile, index, out);
+            }
+        }
+    }
+
+    /// Transforms the inputs of a tile, each position's channels to `to + position * plane`.
+    ///
+    /// # Safety
+    /// These must be writable.
+    #[inline(always)]
+    unsafe fn input_tile<S: Simd, const N: usize, const M: usize>(
+        &self,
+        simd: S,
+        x: &[f32],
+        zeros: &Zeros,
+        tile: usize,
+        to: *mut f32,
+        plane: usize,
+    ) {
+        let [height, across] = self.source;
+        let each = self.tiles[0] * self.tiles[1];
+        let (example, tile) = (tile / each, tile % each);
+        let top = (tile / self.tiles[1] * M) as isize - self.before[0] as isize;
+        let left = (tile % self.tiles[1] * M) as isize - self.before[1] as isize;
+        let image = height * across * self.cin;
+        let x = &x[example * image..(example + 1) * image];
+        let mut from = [[zeros.0.as_ptr(); N]; N];
+        for (i, from) in from.iter_mut().enumerate() {
+            let y = top + i as isize;
+            if (0..height as isize).contains(&y) {
+                for (j, from) in from.iter_mut().enumerate() {
+                    let column = left + j as isize;
+                    if (0..across as isize).contains(&column) {
+                        *from = x[(y as usize * across + column as usize) * self.cin..].as_ptr();
+                    }
+                }
+            }
+        }
+        let zero = simd.splat_f32s(0.0);
+        for channel in (0..self.cin).step_by(S::F32_LANES) {
+            let mut half = [[zero; N]; N];
+            for j in 0..N {
+                // SAFETY: every pointer is followed by cin floats, of the source or of zeros.
+                let d = std::array::from_fn(|i| unsafe { load::<S>(from[i][j].add(channel)) });
+                let d = points::input::<S, N>(simd, d);
+                for i in 0..N {
+                    half[i][j] = d[i];
+                }
+            }
+            for (i, row) in half.into_iter().enumerate() {
+                for (j, value) in points::input::<S, N>(simd, row).into_iter().enumerate() {
+                    // SAFETY: the caller's.
+                    unsafe { store::<S>(to.add((i * N + j) * plane + channel), value) };
+                }
+            }
+        }
+    }
+
+    /// The results of the `index`-th tile of `out` in one panel's channels, from its products on.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "one inner loop's operands")]
+    fn output_tile<S: Simd, const N: usize, const M: usize>(
+        &self,
+        simd: S,
+        products: &[f32],
+        plane: usize,
+        panel: usize,
+        tile: usize,
+        index: usize,
+        out: &mut [f32],
+    ) {
+        let width = panel_width::<f32>();
+        let each = self.tiles[0] * self.tiles[1];
+        // The block begins with the first of its tiles, in whose example rows may come before.
+        let first = tile - index;
+        let skipped = first % each / self.tiles[1] * M;
+        let (example, tile) = (tile / each - first / each, tile % each);
+        let (top, left) = (tile / self.tiles[1] * M, tile % self.tiles[1] * M);
+        let (rows, columns) = (M.min(self.result[0] - top), M.min(self.result[1] - left));
+        let valid = width.min(self.cout - panel * width);
+        let across = self.result[1] * self.cout;
+        let start = (example * self.result[0] + top - skipped) * across + left * self.cout + panel * width;
+        assert!((N * N - 1) * plane + valid <= products.len());
+        assert!(start + (rows - 1) * across + (columns - 1) * self.cout + valid <= out.len());
+        let zero = simd.splat_f32s(0.0);
+        for channel in (0..valid).step_by(S::F32_LANES) {
+            let mut half = [[zero; N]; M];
+            for j in 0..N {
+                // SAFETY: by the first assertion.
+                let m = std::array::from_fn(|i| unsafe {
+                    load::<S>(products.as_ptr().add((i * N + j) * plane + channel))
+                });
+                let m = points::output::<S, N, M>(simd, m);
+                for i in 0..M {
+                    half[i][j] = m[i];
+                }
+            }
+            for (i, row) in half.into_iter().enumerate().take(rows) {
+                let values = points::output::<S, N, M>(simd, row);
+                for (j, value) in values.into_iter().enumerate() {
+                    if j < columns {
+                        // SAFETY: by the second assertion.
+                        unsafe {
+                            let to = start + i * across + j * self.cout + channel;
+                            store::<S>(out.as_mut_ptr().add(to), value);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Winograd {
+    /// Asks for a part of the filter that the panel's channels from `channel` on are transformed from: parts
+    /// `0..positions` are all of it.
+    #[inline(always)]
+    fn fetch(&self, w: &[f32], panel: usize, channel: usize, part: usize) {
+        let (parts, width) = (self.positions(), panel_width::<f32>());
+        let depth = DEPTH.min(self.cin.saturating_sub(channel));
+        let (first, valid) = (panel * width, width.min(self.cout - panel * width));
+        // Runs of contiguous numbers, their length and their distance within a tap.
+        let (runs, run, apart, from) = if self.transposed {
+            (valid, depth, self.cin, first * self.cin + channel)
+        } else {
+            (depth, valid, self.cout, channel * self.cout + first)
+        };
+        for index in part * 9 * runs / parts..(part + 1) * 9 * runs / parts {
+            let (tap, index) = (index / runs, index % runs);
+            for at in (0..run).step_by(16) {
+                prefetch(&w[tap * self.cin * self.cout + from + index * apart + at]);
+            }
+        }
+    }
+}
+
+/// Asks for a cache line.
+#[inline(always)]
+fn prefetch(x: &f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch changes nothing that the program can see.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>((&raw const *x).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = x;
+}
+
+/// Filters read at once for a turned panel.
+const LINES: usize = 16;
+
+/// One panel of the transformed filter.
+struct Filter<'a> {
+    plan: &'a Winograd,
+    w: &'a [f32],
+    panel: usize,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Filter<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let plan = self.plan;
+        by_tile!(plan, filter(simd, self.w, self.panel, 0, self.out));
+    }
+}
+
+impl Winograd {
+    #[inline(always)]
+    fn filter<S: Simd, const N: usize, const M: usize>(
+        &self,
+        simd: S,
+        w: &[f32],
+        panel: usize,
+        channel: usize,
+        out: &mut [f32],
+    ) {
+        let (width, cin, cout) = (panel_width::<f32>(), self.cin, self.cout);
+        let (first, valid) = (panel * width, width.min(cout - panel * width));
+        let depth = out.len() / (N * N * width);
+        assert!(w.len() == 9 * cin * cout && depth.is_multiple_of(LINES) && channel + depth <= cin);
+        let zero = simd.splat_f32s(0.0);
+        let mut turned = Scratch::<f32>::take(9 * LINES * width);
+        for lines in (channel..channel + depth).step_by(LINES) {
+            // Where each line's taps begin, and how far they are apart.
+            let (from, tap, line): (&[f32], usize, usize) = if self.transposed {
+                for tap in 0..9 {
+                    for i in 0..valid {
+                        let w = &w[((8 - tap) * cout + first + i) * cin + lines..][..LINES];
+                        for (line, w) in w.iter().enumerate() {
+                            turned[(tap * LINES + line) * width + i] = *w;
+                        }
+                    }
+                }
+                (&turned, LINES * width, width)
+            } else {
+                (&w[lines * cout + first..], cin * cout, cout)
+            };
+            assert!(8 * tap + (LINES - 1) * line + valid <= from.len());
+            for i in 0..LINES {
+                for lane in (0..valid).step_by(S::F32_LANES) {
+                    let mut half = [[zero; 3]; N];
+                    for s in 0..3 {
+                        // SAFETY: by the assertion above.
+                        let g = std::array::from_fn(|r| unsafe {
+                            load::<S>(from.as_ptr().add((r * 3 + s) * tap + i * line + lane))
+                        });
+                        let g = points::filter::<S, N>(simd, g);
+                        for r in 0..N {
+                            half[r][s] = g[r];
+                        }
+                    }
+                    for (r, row) in half.into_iter().enumerate() {
+                        for (s, value) in points::filter::<S, N>(simd, row).into_iter().enumerate() {
+                            let to = ((r * N + s) * depth + lines - channel + i) * width + lane;
+                            // SAFETY: the position, the line and the lane are below their extents.
+                            unsafe { store::<S>(out.as_mut_ptr().add(to), value) };
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// A vector must be readable there.
+#[inline(always)]
+unsafe fn load<S: Simd>(from: *const f32) -> S::f32s {
+    // SAFETY: the caller's; any bits are floats.
+    unsafe { from.cast::<S::f32s>().read_unaligned() }
+}
+
+/// # Safety
+/// A vector must be writable there.
+#[inline(always)]
+unsafe fn store<S: Simd>(to: *mut f32, value: S::f32s) {
+    // SAFETY: the caller's.
+    unsafe { to.cast::<S::f32s>().write_unaligned(value) };
+}
