@@ -78,12 +78,13 @@ fn check(name: &str, input: [usize; 3], mode: Mode, objective: impl for<'t> Fn(V
     }
 }
 
-const MODELS: [(&str, [usize; 3]); 5] = [
+const MODELS: [(&str, [usize; 3]); 6] = [
     ("mlp-7-5", [3, 4, 2]),
     ("mnist-fast", [9, 8, 2]),
     ("mnist-madry", [6, 5, 1]),
     ("preact-resnet18-w2", [9, 8, 3]),
     ("preact-resnet18-w2-normalized", [8, 8, 3]),
+    ("resnet18-w2", [9, 8, 3]),
 ];
 
 #[test]
@@ -91,7 +92,9 @@ fn gradients_of_whole_models() {
     for (name, input) in MODELS {
         check(name, input, Mode::Eval, |losses, _| losses.sum_all());
     }
-    check("preact-resnet18-w2", [9, 8, 3], Mode::Train, |losses, _| losses.sum_all());
+    for name in ["preact-resnet18-w2", "resnet18-w2"] {
+        check(name, [9, 8, 3], Mode::Train, |losses, _| losses.sum_all());
+    }
 }
 
 /// The squared length of the image's gradient: what gradient alignment and input-gradient penalties differentiate.
@@ -103,5 +106,7 @@ fn gradients_of_gradients_of_whole_models() {
     for (name, input) in MODELS {
         check(name, input, Mode::Eval, penalty);
     }
-    check("preact-resnet18-w2", [9, 8, 3], Mode::Train, penalty);
+    for name in ["preact-resnet18-w2", "resnet18-w2"] {
+        check(name, [9, 8, 3], Mode::Train, penalty);
+    }
 }

@@ -20,7 +20,7 @@ const SINGLE: f64 = 1e-4;
 /// Share of the pixels whose step may turn over where a gradient is nearly zero, in f32.
 const TURNED: f64 = 0.005;
 
-const MODELS: [&str; 4] = ["mlp", "mnist-fast", "mnist-madry", "preact-resnet18"];
+const MODELS: [&str; 5] = ["mlp", "mnist-fast", "mnist-madry", "preact-resnet18", "resnet18"];
 
 /// A file of reference numbers, and the network it is about.
 struct Model {
@@ -38,8 +38,9 @@ impl Model {
         let (epsilon, step) = epsilon_and_step(name);
         let inputs = file.inputs(epsilon);
         let [channels, rows, columns] = inputs.images.shape[1..] else { panic!("images are NCHW") };
-        // The reference ResNet is a narrow one.
-        let name = if name == "preact-resnet18" { "preact-resnet18-w4" } else { name };
+        // The reference ResNets are narrow ones.
+        let narrow = format!("{name}-w4");
+        let name = if name.ends_with("resnet18") { &narrow } else { name };
         let architecture = architectures::by_name(name, [rows, columns, channels], 10).unwrap();
         let params = Params::of(architecture.as_ref()).unwrap();
         Model { file, inputs, architecture, params, epsilon, step }

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from torch_models import MODELS, PreActResNet18, load, pgd, state
+from torch_models import MODELS, load, pgd, state
 
 SAMPLE = pathlib.Path(__file__).parent.parent / "src" / "data" / "sample"
 
@@ -43,9 +43,9 @@ def build(tensors, name):
         if not matching:
             sys.exit(f"no known architecture has these parameters: {', '.join(tensors)}")
         name = matching[0]
-    if name == "preact-resnet18":
+    if name.endswith("resnet18"):
         width, channels = tensors["conv1.weight"].shape[:2]
-        model = PreActResNet18(width, channels, len(tensors["linear.bias"]))
+        model = MODELS[name](width, channels, len(tensors["linear.bias"]))
     else:
         model = MODELS[name]()
     return name, load(model, tensors).eval()

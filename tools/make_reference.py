@@ -14,7 +14,7 @@ import torch
 from safetensors.numpy import save_file
 from torch.nn import functional as F
 
-from torch_models import MODELS, PreActResNet18, load, pgd, state
+from torch_models import MODELS, PreActResNet18, ResNet18, load, pgd, state
 
 FOLDER = pathlib.Path(__file__).parent.parent / "tests" / "reference"
 # Tensors up to DOUBLE elements are stored in f64, up to FULL in f32, larger ones as a digest.
@@ -255,6 +255,7 @@ if __name__ == "__main__":
     for name in ["mlp", "mnist-fast", "mnist-madry"]:
         model_file(name, MODELS[name], **mnist)
     model_file("preact-resnet18", lambda: PreActResNet18(width=4), **cifar)
+    model_file("resnet18", lambda: ResNet18(width=4), **cifar)
     ops_file()
     for file in sorted(FOLDER.glob("*.safetensors")):
         print(f"{file.name}: {file.stat().st_size} bytes")

@@ -78,7 +78,50 @@ class PreActResNet18(nn.Module):
         return self.linear(F.relu(self.bn(x)).mean((2, 3)))
 
 
-MODELS = {"mlp": mlp, "mnist-fast": mnist_fast, "mnist-madry": MnistMadry, "preact-resnet18": PreActResNet18}
+class Block(nn.Module):
+    """Conv-BN-ReLU, conv-BN, ReLU of the sum with the shortcut (He et al. 2016a; pytorch-cifar, models/resnet.py)."""
+
+    def __init__(self, cin, cout, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(cin, cout, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(cout)
+        self.conv2 = nn.Conv2d(cout, cout, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(cout)
+        self.shortcut = nn.Sequential()
+        if stride != 1 or cin != cout:
+            self.shortcut = nn.Sequential(nn.Conv2d(cin, cout, 1, stride, bias=False), nn.BatchNorm2d(cout))
+
+    def forward(self, x):
+        out = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 for 32x32 images (kuangliu's pytorch-cifar, models/resnet.py), `width` channels in the first stage."""
+
+    def __init__(self, width=64, channels=3, classes=10):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        cin = width
+        for stage in range(4):
+            cout = width << stage
+            self.add_module(
+                f"layer{stage + 1}", nn.Sequential(Block(cin, cout, 1 if stage == 0 else 2), Block(cout, cout, 1))
+            )
+            cin = cout
+        self.linear = nn.Linear(cin, classes)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.linear(x.mean((2, 3)))
+
+
+MODELS = {
+    "mlp": mlp, "mnist-fast": mnist_fast, "mnist-madry": MnistMadry,
+    "preact-resnet18": PreActResNet18, "resnet18": ResNet18,
+}  # fmt: skip
 
 
 def state(model):

@@ -40,8 +40,8 @@ struct Flags {
     /// Random changes of the training images: crop:4, crop:4:reflect, flip; none
     #[arg(long, value_name = "CHANGES", value_delimiter = ',')]
     augment: Option<Vec<String>>,
-    /// Architecture: mlp, mnist-fast, mnist-madry or preact-resnet18; mlp-256-128 names hidden widths,
-    /// preact-resnet18-w16 the width
+    /// Architecture: mlp, mnist-fast, mnist-madry, preact-resnet18 or resnet18; mlp-256-128 names hidden widths,
+    /// resnet18-w16 the width
     #[arg(long)]
     model: Option<String>,
     /// Training method: standard, fgsm, fgsm-rs or pgd

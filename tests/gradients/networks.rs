@@ -78,5 +78,6 @@ fn the_small_convolutional_networks() {
 fn a_residual_network_in_each_mode_of_batch_norm() {
     for mode in [Mode::Eval, Mode::Train, Mode::TrainFrozen] {
         check("preact-resnet18-w4-normalized", [16, 16, 3], mode);
+        check("resnet18-w4", [16, 16, 3], mode);
     }
 }

@@ -75,7 +75,7 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// The file of `name`: a model (`mlp`, `mnist-fast`, `mnist-madry`, `preact-resnet18`) or `ops`.
+    /// The file of `name`: a model (`mlp`, `mnist-fast`, `mnist-madry`, `preact-resnet18`, `resnet18`) or `ops`.
     pub fn open(name: &str) -> Reference {
         let path =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference").join(format!("{name}.safetensors"));
@@ -214,7 +214,7 @@ pub fn gpus(single: f64) -> Vec<(Device, f64)> {
 /// Epsilon and step size of a model's five steps of PGD.
 pub fn epsilon_and_step(model: &str) -> (f64, f64) {
     match model {
-        "preact-resnet18" => (8.0 / 255.0, 2.0 / 255.0),
+        "preact-resnet18" | "resnet18" => (8.0 / 255.0, 2.0 / 255.0),
         _ => (0.3, 0.1),
     }
 }

@@ -4,11 +4,13 @@ mod mlp;
 mod mnist_fast;
 mod mnist_madry;
 mod preact_resnet18;
+mod resnet18;
 
 pub use mlp::Mlp;
 pub use mnist_fast::MnistFast;
 pub use mnist_madry::MnistMadry;
 pub use preact_resnet18::{Normalization, PreActResNet18};
+pub use resnet18::ResNet18;
 
 use super::{Architecture, Params};
 use crate::error::{Error, Result};
@@ -18,11 +20,12 @@ use crate::error::{Error, Result};
 type Build = fn(&str, [usize; 3], usize) -> std::result::Result<Box<dyn Architecture>, String>;
 
 /// An architecture is one file and one line here.
-const REGISTRY: [(&str, Build); 4] = [
+const REGISTRY: [(&str, Build); 5] = [
     ("mlp", mlp::build),
     ("mnist-fast", mnist_fast::build),
     ("mnist-madry", mnist_madry::build),
     ("preact-resnet18", preact_resnet18::build),
+    ("resnet18", resnet18::build),
 ];
 
 /// Widest layer that a name may ask for.
@@ -37,7 +40,7 @@ pub fn names() -> Vec<&'static str> {
 ///
 /// * `mlp`, or `mlp-256-128` with these hidden widths;
 /// * `mnist-fast`, `mnist-madry`;
-/// * `preact-resnet18`, with `-w8` for 8 channels in the first stage in place of 64 and `-normalized` for an input
+/// * `preact-resnet18`, `resnet18`, with `-w8` for 8 channels in the first stage in place of 64 and `-normalized` for an input
 ///   that is normalised inside.
 ///
 /// # Errors
@@ -116,11 +119,34 @@ mod tests {
     }
 
     #[test]
+    fn resnet18_has_as_many_parameters_as_its_formula() {
+        // As the pre-activation one, but a block's second batch norm is as wide as its result, a shortcut has one
+        // too, and the first one follows the stem.
+        let formula = |w: usize, channels: usize| {
+            let block =
+                |i: usize, o: usize| 9 * i * o + 9 * o * o + 4 * o + if i == o { 0 } else { i * o + 2 * o };
+            let stage = |i: usize, o: usize| block(i, o) + block(o, o);
+            let stages = stage(w, w) + stage(w, 2 * w) + stage(2 * w, 4 * w) + stage(4 * w, 8 * w);
+            9 * channels * w + 2 * w + stages + 8 * w * 10 + 10
+        };
+        assert_eq!(formula(64, 3), 11_173_962);
+        assert_eq!(params("resnet18", CIFAR).count(), 11_173_962);
+        assert_eq!(params("resnet18-w8", MNIST).count(), formula(8, 1));
+    }
+
+    #[test]
     fn names_come_back() {
-        for name in ["mlp", "mlp-7", "mlp-256-128", "mnist-fast", "mnist-madry", "preact-resnet18"] {
+        for name in
+            ["mlp", "mlp-7", "mlp-256-128", "mnist-fast", "mnist-madry", "preact-resnet18", "resnet18"]
+        {
             assert_eq!(by_name(name, CIFAR, 10).unwrap().name(), name);
         }
-        for name in ["preact-resnet18-w8", "preact-resnet18-normalized", "preact-resnet18-w8-normalized"] {
+        for name in [
+            "preact-resnet18-w8",
+            "preact-resnet18-normalized",
+            "preact-resnet18-w8-normalized",
+            "resnet18-w8-normalized",
+        ] {
             let architecture = by_name(name, CIFAR, 7).unwrap();
             assert_eq!((architecture.name(), architecture.input()), (name.to_string(), CIFAR));
             assert_eq!(architecture.classes(), 7);
@@ -160,9 +186,13 @@ mod tests {
 
     #[test]
     fn every_architecture_records_in_every_mode() {
-        for (name, input) in
-            [("mlp", CIFAR), ("mnist-fast", CIFAR), ("mnist-madry", CIFAR), ("preact-resnet18-w4", MNIST)]
-        {
+        for (name, input) in [
+            ("mlp", CIFAR),
+            ("mnist-fast", CIFAR),
+            ("mnist-madry", CIFAR),
+            ("preact-resnet18-w4", MNIST),
+            ("resnet18-w4", MNIST),
+        ] {
             for mode in [Mode::Eval, Mode::Train, Mode::TrainFrozen] {
                 let tape = Tape::new();
                 let net = Net::new(&tape, mode);

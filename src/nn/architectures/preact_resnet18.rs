@@ -7,9 +7,9 @@ use crate::nn::{Architecture, Conv2d, Net, Var};
 /// Channels of the first stage unless a name says otherwise.
 const WIDTH: usize = 64;
 /// Stride of each stage's first block.
-const STRIDES: [usize; 4] = [1, 2, 2, 2];
+pub(super) const STRIDES: [usize; 4] = [1, 2, 2, 2];
 /// Blocks in a stage.
-const BLOCKS: usize = 2;
+pub(super) const BLOCKS: usize = 2;
 
 /// 3x3 stem, four stages of two blocks with 1, 2, 4 and 8 times the width, batch norm, relu, mean over the pixels,
 /// linear. On 32x32 images that mean is the reference's 4x4 average pooling; any other size works as well.
@@ -61,27 +61,38 @@ pub(super) fn build(
     input: [usize; 3],
     classes: usize,
 ) -> Result<Box<dyn Architecture>, String> {
-    let (mut channels, mut normalization) = (WIDTH, None);
+    let (width, normalization) = read_options(options, input[2])?;
+    Ok(Box::new(PreActResNet18::new(input, classes, width, normalization)))
+}
+
+/// Width and normalisation of what follows a ResNet's name, for images with so many channels.
+pub(super) fn read_options(options: &str, channels: usize) -> Result<(usize, Option<Normalization>), String> {
+    let (mut wide, mut normalization) = (WIDTH, None);
     for option in options.split('-').filter(|_| !options.is_empty()) {
         match option.strip_prefix('w') {
-            Some(text) => channels = width(text)?,
+            Some(text) => wide = width(text)?,
             None if option == "normalized" => {
-                let known = Normalization::usual(input[2]);
+                let known = Normalization::usual(channels);
                 normalization = Some(known.ok_or_else(|| {
-                    format!("no usual mean and deviation are known for images with {} channels", input[2])
+                    format!("no usual mean and deviation are known for images with {channels} channels")
                 })?);
             }
             None => return Err(format!("`{option}` is neither a width as `w8` nor `normalized`")),
         }
     }
-    Ok(Box::new(PreActResNet18::new(input, classes, channels, normalization)))
+    Ok((wide, normalization))
+}
+
+/// What follows a ResNet's name for this width and normalisation.
+pub(super) fn write_options(width: usize, normalization: Option<&Normalization>) -> String {
+    let width = if width == WIDTH { String::new() } else { format!("-w{width}") };
+    let normalized = if normalization.is_some() { "-normalized" } else { "" };
+    format!("{width}{normalized}")
 }
 
 impl Architecture for PreActResNet18 {
     fn name(&self) -> String {
-        let width = if self.width == WIDTH { String::new() } else { format!("-w{}", self.width) };
-        let normalized = if self.normalization.is_some() { "-normalized" } else { "" };
-        format!("preact-resnet18{width}{normalized}")
+        format!("preact-resnet18{}", write_options(self.width, self.normalization.as_ref()))
     }
 
     fn input(&self) -> [usize; 3] {
@@ -125,7 +136,7 @@ fn block<'t>(net: &Net<'t>, x: Var<'t>, channels: usize, stride: usize, shortcut
     y + if shortcut { net.conv("shortcut.0", first, channels, [1, 1], strided, false) } else { x }
 }
 
-fn conv3x3<'t>(net: &Net<'t>, name: &str, x: Var<'t>, channels: usize, stride: usize) -> Var<'t> {
+pub(super) fn conv3x3<'t>(net: &Net<'t>, name: &str, x: Var<'t>, channels: usize, stride: usize) -> Var<'t> {
     let conv = Conv2d { stride: [stride; 2], padding: [1, 1], ..Conv2d::default() };
     net.conv(name, x, channels, [3, 3], conv, false)
 }
