@@ -1,0 +1,78 @@
+//! What replaying a training step costs beyond its kernels.
+
+use crate::measure::{in_turn, seconds};
+use crate::work::Loaded;
+use adamant::launch::{Launch, Place};
+use adamant::plan::{Schedule, Slot};
+use adamant::{Error, Plan, Program, Result, Step, Tape};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+/// Seconds of a training step, and of its kernels alone.
+pub struct Overhead {
+    /// The step: one submission, waited for. A median.
+    pub step: f64,
+    /// The sum of its kernels' own times, each a median.
+    pub kernels: f64,
+    /// Launches of the step.
+    pub launches: usize,
+}
+
+/// Rounds in which step and kernels are measured in turn.
+const ROUNDS: usize = 5;
+/// Seconds that a kernel is run for in a round.
+const ENOUGH: f64 = 0.01;
+
+/// Measures a training work. A kernel's own time is what its launch takes many times in a row in one submission, less
+/// what a launch that moves one number takes so. (Timestamps will not do: software Vulkan drains its queue for each.)
+pub fn of(loaded: &Loaded) -> Result<Overhead> {
+    let trainer = loaded
+        .trainer()
+        .ok_or_else(|| Error::Unsupported("only a training step has an overhead here".into()))?;
+    let (store, device) = (trainer.store(), trainer.store().device());
+    let steps = trainer.method().attack().steps();
+    let tape = Tape::new();
+    tape.assign("moved", tape.source("one number", [], adamant::DType::F32));
+    let mut plans = vec![(1, Plan::compile(&tape, store)?)];
+    for (times, schedule) in [1, steps, 1].into_iter().zip(trainer.schedules(loaded.batch())?) {
+        for (launch, scope) in schedule.launches.iter().zip(&schedule.scopes) {
+            plans.push((times, Plan::of(alone(&schedule, launch, scope), store)?));
+        }
+    }
+    let many = |plan: &Plan, runs: usize| {
+        let program = Program::new(vec![Step::Run(plan); runs]);
+        seconds(|| program.run().and_then(|()| device.wait()))
+    };
+    let mut ways: Vec<crate::measure::Way> = vec![Box::new(|| seconds(|| loaded.run(1)))];
+    for (_, plan) in &plans {
+        many(plan, 1)?;
+        let runs = (ENOUGH / many(plan, 10)? * 10.0).ceil().clamp(10.0, 200.0) as usize;
+        ways.push(Box::new(move || Ok(many(plan, runs)? / runs as f64)));
+    }
+    let times = in_turn(ROUNDS, &ways)?;
+    let (step, empty) = (times[0], times[1]);
+    let own =
+        plans[1..].iter().zip(&times[2..]).map(|((runs, _), time)| *runs as f64 * (time - empty).max(0.0));
+    Ok(Overhead { step, kernels: own.sum(), launches: trainer.next_step()?.len() })
+}
+
+/// The schedule of one launch; slots that it does not touch shrink to nothing, so that a plan a launch fits.
+fn alone(schedule: &Schedule, launch: &Launch, scope: &Rc<str>) -> Schedule {
+    let touched: BTreeSet<usize> = launch
+        .inputs
+        .iter()
+        .copied()
+        .chain(launch.operands().iter().map(|(place, _)| *place))
+        .chain([launch.output])
+        .filter_map(|place| if let Place::Slot(slot) = place { Some(slot) } else { None })
+        .collect();
+    let slots = schedule.slots.iter().enumerate();
+    let slots = slots.map(|(i, slot)| Slot { len: if touched.contains(&i) { slot.len } else { 1 }, ..*slot });
+    Schedule {
+        launches: vec![launch.clone()],
+        scopes: vec![scope.clone()],
+        tensors: schedule.tensors.clone(),
+        slots: slots.collect(),
+        prologue: 0,
+    }
+}
