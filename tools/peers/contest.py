@@ -1,0 +1,339 @@
+"""The contest: who takes part, the rounds, the record."""
+
+import datetime
+import json
+import os
+import pathlib
+import platform
+import selectors
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from . import report, setup, works
+from .protocol import read_tensors, write_tensors
+
+HERE = pathlib.Path(__file__).resolve().parent
+# How much a result may differ from PyTorch's (in f64), as a share of the tensor's largest magnitude.
+TOLERANCE = 1e-4
+# Other limits: gradients of weights (all together, as the length of the difference over the length) sum over all
+# images, those with a ReLU that turns over (image_by_image) too; the mean loss of the update depends on each
+# contestant's own random start.
+LIMITS = {"weight_gradients": 1e-2, "loss": 0.05}
+# Share of a batch's images whose input gradient may differ more, because a ReLU turns over.
+TURNED = 0.5
+# Seconds that the runs of a round fill at least.
+ROUND = 0.1
+
+
+class Failed(Exception):
+    """A contestant cannot do what it was asked, or has ended."""
+
+
+class Contestant:
+    """A worker process, started when it is first needed."""
+
+    def __init__(self, name, device, command, environment=None, does=None, missing=None):
+        self.name, self.device, self.command = name, device, command
+        self.environment, self.does, self.missing = environment or {}, does, missing
+        self.process, self.about = None, {}
+
+    def start(self, options):
+        threads = str(options.threads)
+        names = ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LP_NUM_THREADS", "THREADS"]
+        environment = {**os.environ, **{name: threads for name in names}, "NODEVICE_SELECT": "1", **self.environment}
+        # Compiled code that a library keeps is kept with the peers.
+        environment["TORCHINDUCTOR_CACHE_DIR"] = str(options.folder / "inductor")
+        environment["XDG_CACHE_HOME"] = str(options.folder / "cache")
+        self.log = open(options.folder / f"{self.name.replace(' ', '-').replace('/', '-')}.log", "w")
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(
+            self.command, stdin=pipe, stdout=pipe, stderr=self.log, env=environment, text=True, bufsize=1
+        )
+        self.about |= self.ask({"do": "hello"}, max(options.limit, 120))
+
+    def ask(self, request, limit):
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+        except OSError as error:
+            raise Failed("has ended") from error
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            if not selector.select(limit):
+                self.stop()
+                raise Failed(f"took more than {limit:.0f} s")
+        line = self.process.stdout.readline()
+        if not line:
+            code = self.process.wait()
+            self.process = None
+            raise Failed(f"ended with code {code}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise Failed(answer["error"])
+        return answer
+
+    def stop(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def adapters(worker):
+    """The Vulkan, Metal or DX12 adapters that adamant sees: number, name, whether it is software."""
+    listed = subprocess.run([str(worker), "devices"], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(listed.stdout.strip().splitlines()[-1])
+
+
+def has_cuda(python):
+    code = "import torch, sys; sys.exit(not torch.cuda.is_available())"
+    return subprocess.call([str(python), "-c", code], stderr=subprocess.DEVNULL) == 0
+
+
+def contestants(options, root):
+    """Everyone who could take part on this machine; who cannot says why in `missing`."""
+    python, threads = sys.executable, str(options.threads)
+    worker = setup.adamant(options, root)
+    found = [Contestant("adamant", "cpu", [str(worker), "worker", "cpu"])]
+
+    def torch(name, device, *flags, does=None, missing=None):
+        command = [python, str(HERE / "torch_worker.py"), "--threads", threads, "--device", device.split()[0], *flags]
+        found.append(Contestant(name, device, command, does=does, missing=missing))
+
+    no_compiler = None if shutil.which("g++") or shutil.which("cc") else "torch.compile needs a C++ compiler"
+    attacks = lambda name, work: work["kind"] == "train" and work["steps"] > 0  # noqa: E731
+    steps = lambda name, work: not name.startswith("W4")  # noqa: E731
+    torch("torch eager", "cpu", does=steps)
+    torch("torch eager channels_last", "cpu", "--channels-last")
+    torch("torch compile", "cpu", "--compile", does=steps, missing=no_compiler)
+    torch("torch compile channels_last", "cpu", "--compile", "--channels-last", does=steps, missing=no_compiler)
+    only_attacks = lambda name, work: attacks(name, work) and steps(name, work)  # noqa: E731
+    torch("torchattacks channels_last", "cpu", "--torchattacks", "--channels-last", does=only_attacks)
+    for adapter in adapters(worker):
+        device = f"vulkan {adapter['index']}"
+        does = software if adapter["software"] else None
+        one = Contestant("adamant", device, [str(worker), "worker", str(adapter["index"])], does=does)
+        one.about = {"adapter": adapter["name"], "software": adapter["software"]}
+        found.append(one)
+    if has_cuda(python):
+        for precision in ["fp32", "tf32", "amp"]:
+            flags = ["--precision", precision, "--channels-last"]
+            torch(f"torch {precision} channels_last", "cuda", *flags)
+        torch("torch fp32", "cuda")
+        torch("torch compile amp channels_last", "cuda", "--precision", "amp", "--channels-last", "--compile", missing=no_compiler)
+    return found
+
+
+def software(name, work):
+    """What is asked of an adapter that is software: no training of the ResNet, and of W4 nothing."""
+    return not name.startswith(("W2c", "W2 standard", "W4"))
+
+
+class Entry:
+    """A contestant at one work."""
+
+    def __init__(self, contestant):
+        self.contestant, self.seconds, self.runs, self.rounds, self.errors, self.why = contestant, [], 1, 0, {}, None
+        self.turned = None
+
+    @property
+    def median(self):
+        return statistics.median(self.seconds) if self.seconds and not self.why else None
+
+
+def difference(got, want):
+    """Largest difference as a share of the largest magnitude wanted."""
+    if got.shape != want.shape:
+        return float("inf")
+    most = float(np.abs(got.astype(np.float64) - want).max() / max(np.abs(want).max(), 1e-30))
+    return most if np.isfinite(most) else float("inf")
+
+
+def check(entry, results, reference):
+    """Holds results against PyTorch's; `entry.why` is "wrong" where one is."""
+    weights = [name for name in reference if name.startswith("gradient.")]
+    # Not every contestant can be asked for the gradients of weights.
+    if weights and weights[0] in results:
+        got, want = (np.concatenate([t[name].ravel() for name in weights]).astype(np.float64) for t in (results, reference))
+        error = float(np.linalg.norm(got - want) / np.linalg.norm(want))
+        entry.errors["weight_gradients"] = error if np.isfinite(error) else float("inf")
+    for name in reference.keys() - weights:
+        if name not in results:
+            entry.why = f"wrong: gives no {name}"
+        elif name == "input_gradient" and results[name].shape == reference[name].shape:
+            entry.errors[name] = image_by_image(entry, results[name], reference[name])
+        else:
+            entry.errors[name] = difference(results[name], reference[name])
+    for kind, error in entry.errors.items():
+        if error > LIMITS.get(kind, TOLERANCE):
+            entry.why = f"wrong: {kind} differs by {error:.1e}"
+
+
+def image_by_image(entry, got, want):
+    """The difference of the images whose gradients agree; or of all where too few do.
+
+    A ReLU whose input is so near to zero that rounding turns it over changes the gradient of its image as a whole, by
+    1e-3 and more. Of the 70 million of a batch of W2b some dozen do in f32 (PyTorch's own f32 differs from its f64 so
+    in 6 of 128 images), while every other image agrees to 1e-6.
+    """
+    differs = np.abs(got.astype(np.float64) - want).reshape(len(want), -1).max(1) / np.abs(want).max()
+    agree = differs <= TOLERANCE
+    entry.turned = int((~agree).sum())
+    if not np.isfinite(differs).all() or entry.turned > TURNED * len(want) or differs.max() > 0.1:
+        return float(np.nan_to_num(differs, nan=np.inf).max())
+    return float(differs[agree].max())
+
+
+class Contest:
+    def __init__(self, options, root):
+        self.options, self.root = options, root
+        self.files = options.folder / "works"
+        self.files.mkdir(exist_ok=True)
+        command = [sys.executable, str(HERE / "torch_worker.py"), "--threads", str(options.threads), "--reference"]
+        self.referee = Contestant("reference", "cpu", command)
+        self.rounds = 3 if options.quick else options.rounds
+
+    def prepare(self, work):
+        """The files of a work's inputs and of PyTorch's results, made when they are missing."""
+        # Whatever changes numbers is part of the name.
+        sources = [HERE / "works.py", HERE / "torch_worker.py", self.root / "tools" / "torch_models.py"]
+        stamp = works.hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:8]
+        inputs, results = (self.files / f"{works.key(work)}-{stamp}-{what}.safetensors" for what in ("in", "out"))
+        if not results.exists():
+            write_tensors(inputs, works.inputs(work))
+            if not self.referee.process:
+                self.referee.start(self.options)
+            self.referee.ask({"do": "load", "work": work, "file": str(inputs)}, 600)
+            self.referee.ask({"do": "check", "file": str(results)}, 600)
+        return inputs, read_tensors(results)
+
+    def enter(self, entry, work, inputs, reference):
+        """Loads the work, checks the result, warms up, and says how many rounds there will be."""
+        one, options, results = entry.contestant, self.options, self.files / "check.safetensors"
+        try:
+            if not one.process:
+                one.start(options)
+            one.ask({"do": "load", "work": work, "file": str(inputs)}, options.limit)
+            results.unlink(missing_ok=True)
+            one.ask({"do": "check", "file": str(results)}, 3 * options.limit)
+            check(entry, read_tensors(results), reference)
+            if entry.why:
+                return
+            once = one.ask({"do": "round", "runs": 1}, options.limit)["seconds"]
+            if once < options.budget / 3:
+                once = min(once, one.ask({"do": "round", "runs": 1}, options.limit)["seconds"])
+            entry.runs = max(1, round(ROUND / once))
+            entry.rounds = max(1, min(self.rounds, int(options.budget / (once * entry.runs))))
+        except Failed as why:
+            entry.why = str(why)
+
+    def hold(self, name, work, everyone):
+        """All rounds of one work."""
+        entries = [Entry(one) for one in everyone if not one.does or one.does(name, work)]
+        inputs, reference = self.prepare(work)
+        for entry in entries:
+            if entry.contestant.missing:
+                entry.why = entry.contestant.missing
+                continue
+            print(f"\r\033[K{name}: {entry.contestant.device} {entry.contestant.name}", end="", file=sys.stderr, flush=True)
+            self.enter(entry, work, inputs, reference)
+        for turn in range(self.rounds):
+            print(f"\r\033[K{name}: round {turn + 1} of {self.rounds}", end="", file=sys.stderr, flush=True)
+            for entry in entries:
+                if entry.why or turn >= entry.rounds:
+                    continue
+                try:
+                    request = {"do": "round", "runs": entry.runs}
+                    seconds = entry.contestant.ask(request, 3 * self.options.limit)["seconds"]
+                    entry.seconds.append(seconds / entry.runs)
+                except Failed as why:
+                    entry.why = str(why)
+        best = min((e for e in entries if e.median), key=lambda e: e.median, default=None)
+        told = f"; fastest {best.contestant.name} {best.median:.4g} s" if best else ""
+        print(f"\r\033[K{name}{told}", file=sys.stderr, flush=True)
+        return entries
+
+    def extra(self, contestant, work, what):
+        """The answer to `memory` or `overhead` of a process started for it, or why there is none."""
+        inputs, _ = self.prepare(work)
+        fresh = Contestant(contestant.name + " " + what, contestant.device, contestant.command, contestant.environment)
+        try:
+            fresh.start(self.options)
+            fresh.ask({"do": "load", "work": work, "file": str(inputs)}, self.options.limit)
+            fresh.ask({"do": "round", "runs": 1}, self.options.limit)
+            return fresh.ask({"do": what}, 3 * self.options.limit)
+        except Failed as why:
+            return {"error": str(why)}
+        finally:
+            fresh.stop()
+
+
+def load_average():
+    return os.getloadavg()[0]
+
+
+def processor():
+    try:
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def commit(root):
+    asked = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=root, capture_output=True, text=True)
+    return asked.stdout.strip() or None
+
+
+def selected(options, everyone):
+    chosen = {name: work for name, work in works.WORKS.items() if not options.works or name.startswith(tuple(options.works))}
+    if options.quick and not options.works:
+        chosen = {name: work for name, work in chosen.items() if name in ("W1", "W2c") or "3-64" in name or "128 at" in name}
+    if not any(one.device == "cuda" for one in everyone):
+        chosen.pop("W2c 128", None)
+    return chosen
+
+
+def main(options, root):
+    everyone = contestants(options, root)
+    if options.only:
+        everyone = [one for one in everyone if any(word in f"{one.device} {one.name}" for word in options.only)]
+    contest = Contest(options, root)
+    started = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "load": load_average()}
+    begun, held, extras = time.monotonic(), {}, {}
+    try:
+        chosen = selected(options, everyone)
+        for name, work in chosen.items():
+            held[name] = contest.hold(name, work, everyone)
+        for one in everyone:
+            if "W2c" in chosen and one.device in ("cpu", "cuda") and one.name in ("adamant", "torch eager", "torch eager channels_last"):
+                extras[f"memory, {one.device} {one.name}"] = contest.extra(one, chosen["W2c"], "memory")
+            if "W1" in chosen and one.name == "adamant" and one.device.startswith("vulkan"):
+                extras[f"overhead, {one.device} {one.name}"] = contest.extra(one, chosen["W1"], "overhead")
+    finally:
+        for one in [*everyone, contest.referee]:
+            one.stop()
+    record = report.record(everyone, held, extras) | {
+        "machine": {"processor": processor(), "threads": options.threads, "system": platform.platform()},
+        "commit": commit(root), "rounds": contest.rounds, "seconds": time.monotonic() - begun, **started,
+    }  # fmt: skip
+    text = report.markdown(record)
+    print(text)
+    folders = [options.out] if options.out else []
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "compare.md").write_text(text)
+        (folder / "compare.json").write_text(json.dumps(record, indent=1))
+    if options.record:
+        device = "-".join(processor().lower().replace("(r)", "").split()[:2])
+        base = root / "benches" / "record" / f"{record['date'][:10]}-{device}-{options.threads}-threads-compare"
+        base.with_suffix(".md").write_text(text)
+        base.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+        print(f"recorded in {base}.md and .json", file=sys.stderr)
