@@ -23,6 +23,7 @@ fn plain(kernel: Kernel, inputs: usize, shape: &[usize]) -> Launch {
         output: Place::Slot(0),
         shape: Shape::new(shape),
         dtype: DType::F32,
+        halves: Vec::new(),
     }
 }
 

@@ -2,7 +2,8 @@
 //
 //   softmax        out[r, c] = finish(e^(x - m) / s), or with LOG its logarithm x - m - log s
 //   forward        cross-entropy: out[r] = finish(log s - (x[r, label] - m))
-//   input_grad     out[r, c] = finish(e^(x - m) / s - (c == label))
+//   input_grad     out[r, c] = finish(e^(x - m) / s - (c == label)), with UNIT each row times the power of two that brings
+//                  its largest magnitude into [1/2, 1)
 //   correct        out[r] = finish(1 where the first largest of the row stands at label, else 0)
 //   argmax         index[r] = where the first largest of the row stands; a NaN never wins against a number
 //   one_hot        out[r, c] = finish(c == label)
@@ -17,6 +18,8 @@ const WIDTH = 1u;
 const PER = 1u;
 // 1 for the logarithm of softmax.
 const LOG = 0u;
+// 1 for rows of unit magnitude.
+const UNIT = 0u;
 // No index.
 const NONE = 0xffffffffu;
 
@@ -159,13 +162,28 @@ fn input_grad(
     let at = place(group, groups, lane);
     let m = row_max(at, lane);
     let s = row_sum(at, m, lane);
+    let label = min(labels[at.row], params.columns - 1u);
+    var scale = 1f;
+    if UNIT == 1u {
+        var steepest = 0f;
+        for (var c = at.first; c < params.columns; c += WIDTH) {
+            steepest = max(steepest, abs(slope(at.base + c, m, s, c == label)));
+        }
+        // 2^(126 - b) for a float whose exponent bits are b.
+        let bits = bitcast<u32>(widest(steepest, lane)) >> 23u;
+        scale = bitcast<f32>((253u - min(bits, 252u)) << 23u);
+    }
     if at.inside {
-        let label = min(labels[at.row], params.columns - 1u);
         for (var c = at.first; c < params.columns; c += WIDTH) {
             let i = at.base + c;
-            out[i] = Out(finish(exp(f32(x[i]) - m) / s - select(0f, 1f, c == label), i));
+            out[i] = Out(finish(slope(i, m, s, c == label) * scale, i));
         }
     }
+}
+
+// softmax - onehot at element i.
+fn slope(i: u32, m: f32, s: f32, hot: bool) -> f32 {
+    return exp(f32(x[i]) - m) / s - select(0f, 1f, hot);
 }
 
 // Whether value v at column c beats the best so far.

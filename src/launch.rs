@@ -206,6 +206,14 @@ pub enum Kernel {
         /// Classes.
         columns: usize,
     },
+    /// `(logits, labels)` -> `[rows, columns]`: [`Kernel::CrossEntropyGrad`] with each row multiplied by the power of
+    /// two (at most 2^126) that brings its largest magnitude into [1/2, 1); a row of zeros stays.
+    CrossEntropyDirection {
+        /// Examples.
+        rows: usize,
+        /// Classes.
+        columns: usize,
+    },
     /// `(logits, labels)` -> `[rows]`: 1 where the label's logit is the first largest.
     Correct {
         /// Examples.
@@ -282,6 +290,7 @@ impl Kernel {
             Kernel::Softmax { log: true, .. } => "log_softmax",
             Kernel::CrossEntropy { .. } => "cross_entropy.forward",
             Kernel::CrossEntropyGrad { .. } => "cross_entropy.input_grad",
+            Kernel::CrossEntropyDirection { .. } => "cross_entropy.direction",
             Kernel::Correct { .. } => "correct",
             Kernel::OneHot { .. } => "one_hot",
             Kernel::GatherRows { .. } => "gather_rows",
@@ -335,11 +344,19 @@ pub struct Launch {
     pub output: Place,
     /// Shape of the result.
     pub shape: Shape,
-    /// Type of the result.
+    /// Type of the result: f16 where the plan keeps it in half precision.
     pub dtype: DType,
+    /// The places it reads that hold f16. A product that reads one multiplies in half precision: both operands are
+    /// rounded to what the executor has (f16 storage on a GPU, bf16 or nothing on the CPU), sums are in f32.
+    pub halves: Vec<Place>,
 }
 
 impl Launch {
+    /// Whether it is a product in half precision.
+    pub fn is_half_product(&self) -> bool {
+        self.kernel.flops() > 0 && self.inputs.iter().any(|place| self.halves.contains(place))
+    }
+
     /// The stages on the way in, of a reduction.
     pub fn before(&self) -> &[Stage] {
         if let Kernel::Reduce { before, .. } = &self.kernel { before } else { &[] }

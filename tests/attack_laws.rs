@@ -9,7 +9,7 @@ use adamant::data::Dataset;
 use adamant::nn::architectures::{self, Mlp};
 use adamant::nn::{Architecture, Mode, Net, Params};
 use adamant::philox;
-use adamant::plan::Schedule;
+use adamant::plan::{Precision, Schedule};
 use adamant::tape::{Augment, Draw, Purpose};
 use adamant::train::{Outcome, Recipe, Silent, Trainer, Weights};
 use adamant::{DType, Device, Host, Plan, Program, Shape, Store, Tape};
@@ -67,8 +67,8 @@ fn compiled(
 ) -> RecordedAttack {
     let load =
         RecordedAttack::record_load(attack, on, names, batch, Purpose::ATTACK_START, Augment::default());
-    let step = RecordedAttack::record_step(attack, on, names, batch, freeze);
-    let [load, step] = [load, step].map(|tape| Schedule::new(&tape, true).unwrap());
+    let load = Schedule::new(&load, true).unwrap();
+    let step = RecordedAttack::schedule_step(attack, on, names, batch, freeze).unwrap();
     RecordedAttack::of(load, step, attack.steps(), store).unwrap()
 }
 
@@ -78,10 +78,16 @@ struct Subject {
     architecture: Box<dyn Architecture>,
     store: Store,
     labels: Vec<u32>,
+    precision: Precision,
 }
 
 impl Subject {
     fn new(device: &Device, model: &str, input: [usize; 3]) -> Subject {
+        Subject::in_precision(device, model, input, Precision::F32)
+    }
+
+    /// Whose gradients are computed in a precision.
+    fn in_precision(device: &Device, model: &str, input: [usize; 3], precision: Precision) -> Subject {
         let architecture = architectures::by_name(model, input, 4).unwrap();
         let store = Store::new(device);
         let params = Params::of(architecture.as_ref()).unwrap();
@@ -92,7 +98,7 @@ impl Subject {
         let [h, w, c] = input;
         store.put("data.images", [IMAGES, h, w, c], &Host::U8(data.images.clone())).unwrap();
         store.put("data.labels", [IMAGES], &Host::U32(data.labels)).unwrap();
-        let mut subject = Subject { architecture, store, labels: vec![0; IMAGES] };
+        let mut subject = Subject { architecture, store, labels: vec![0; IMAGES], precision };
         // The bias of the last layer takes the mean of the logits away, so that every class is predicted.
         let logits = subject.logits(&(0..IMAGES as u32).collect::<Vec<_>>());
         let mean = |class: usize| logits.iter().skip(class).step_by(4).sum::<f32>() / IMAGES as f32;
@@ -107,7 +113,12 @@ impl Subject {
     }
 
     fn classifier(&self) -> Classifier<'_> {
-        Classifier { architecture: self.architecture.as_ref(), mode: Mode::Eval, examples: IMAGES }
+        Classifier {
+            architecture: self.architecture.as_ref(),
+            mode: Mode::Eval,
+            examples: IMAGES,
+            precision: self.precision,
+        }
     }
 
     fn verdicts(&self, attack: &dyn Attack, batch: usize, restarts: u32) -> Verdicts {
@@ -207,8 +218,12 @@ fn pgd_with_one_step_of_epsilon_from_the_image_is_fgsm() {
 
 #[test]
 fn a_permuted_batch_gives_the_permuted_answers() {
-    for (device, (model, input)) in devices().iter().flat_map(|d| [(d, CNN), (d, RESNET), (d, MLP)]) {
-        let subject = Subject::new(device, model, input);
+    let cases = |d| {
+        let single = [CNN, RESNET, MLP].map(|model| (d, model, Precision::F32));
+        single.into_iter().chain([(d, CNN, Precision::F16)])
+    };
+    for (device, (model, input), precision) in devices().iter().flat_map(cases) {
+        let subject = Subject::in_precision(device, model, input, precision);
         let examples: Vec<u32> = (0..37).collect();
         let permuted: Vec<u32> = (0..37).map(|i| (i * 10 + 5) % 37).collect();
         // Row i of the permuted batch is row permuted[i] of the plain one.
@@ -228,8 +243,8 @@ fn a_permuted_batch_gives_the_permuted_answers() {
 
 #[test]
 fn attacks_on_networks_stay_inside() {
-    for device in devices() {
-        let subject = Subject::new(&device, CNN.0, CNN.1);
+    for (device, precision) in devices().iter().flat_map(|d| [(d, Precision::F32), (d, Precision::F16)]) {
+        let subject = Subject::in_precision(device, CNN.0, CNN.1, precision);
         let examples: Vec<u32> = (0..32).collect();
         for (norm, epsilon, step) in [
             (Norm::Linf, "8/255", "2/255"),
@@ -373,7 +388,12 @@ fn on_a_linear_model_the_attack_lowers_the_margin_by_epsilon_times_the_dual_norm
         store.put("1.bias", [2], &Host::F32(vec![0.1, -0.2])).unwrap();
         store.put("data.images", [8, 4, 4, 1], &Host::U8(images.clone())).unwrap();
         store.put("data.labels", [8], &Host::U32(labels.clone())).unwrap();
-        let on = Classifier { architecture: &architecture, mode: Mode::Eval, examples: 8 };
+        let on = Classifier {
+            architecture: &architecture,
+            mode: Mode::Eval,
+            examples: 8,
+            precision: Precision::F32,
+        };
         let attacks: [(&dyn Attack, f64); 3] = [
             (&Fgsm { threat: threat(Norm::Linf, "0.1") }, difference.iter().map(|d| d.abs()).sum()),
             (&pgd(Norm::Linf, "0.1", 10, "0.03", true), difference.iter().map(|d| d.abs()).sum()),
@@ -426,8 +446,8 @@ fn neither_restarts_nor_further_steps_raise_robust_accuracy() {
 
 #[test]
 fn an_example_that_is_broken_stays_as_it_is() {
-    for device in devices() {
-        let subject = Subject::new(&device, CNN.0, CNN.1);
+    for (device, precision) in devices().iter().flat_map(|d| [(d, Precision::F32), (d, Precision::F16)]) {
+        let subject = Subject::in_precision(device, CNN.0, CNN.1, precision);
         let examples: Vec<u32> = (0..IMAGES as u32).collect();
         for (norm, epsilon, step) in [(Norm::Linf, "0.05", "0.03"), (Norm::L2, "0.5", "0.3")] {
             let attack = |steps| {
@@ -514,4 +534,22 @@ fn the_same_seed_gives_the_same_weights_on_any_number_of_threads() {
     let [_, gpu] = devices();
     let gpu_weights = |seed| bits(&trained(&gpu, CNN, recipe(seed)));
     assert!(gpu_weights(0) == gpu_weights(0), "other weights on the second run on {}", gpu.describe());
+}
+
+#[test]
+fn the_same_seed_gives_the_same_weights_in_half_precision() {
+    let recipe = || Recipe { steps: 2, attack_precision: "f16".into(), ..Recipe::default() };
+    let on_threads = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        bits(&pool.install(|| trained(&Device::cpu(), CNN, recipe())))
+    };
+    let one = on_threads(1);
+    for threads in [2, 3] {
+        assert!(on_threads(threads) == one, "other weights on {threads} threads");
+    }
+    let [_, gpu] = devices();
+    let gpu_weights = || bits(&trained(&gpu, CNN, recipe()));
+    assert!(gpu_weights() == gpu_weights(), "other weights on the second run on {}", gpu.describe());
+    let single = trained(&gpu, CNN, Recipe { steps: 2, ..Recipe::default() });
+    assert!(gpu_weights() != bits(&single), "half precision changes nothing");
 }

@@ -3,6 +3,7 @@
 
 use adamant::attack::{Classifier, Evaluation, Norm, Pgd, Rational, ThreatModel, Verdicts};
 use adamant::nn::{Mode, Params, architectures};
+use adamant::plan::Precision;
 use adamant::train::{Recipe, checkpoint};
 use adamant::{Device, Host, Store, data};
 use std::path::Path;
@@ -47,7 +48,12 @@ fn attack(device: &Device) -> Verdicts {
     store.put("test.labels", [data.len()], &Host::U32(data.labels.clone())).unwrap();
     let threat = ThreatModel { norm: Norm::Linf, epsilon: Rational::from(0.3) };
     let pgd = Pgd { threat, steps: 40, step_size: Rational::from(0.01), random_start: true };
-    let on = Classifier { architecture: architecture.as_ref(), mode: Mode::Eval, examples: data.len() };
+    let on = Classifier {
+        architecture: architecture.as_ref(),
+        mode: Mode::Eval,
+        examples: data.len(),
+        precision: Precision::F32,
+    };
     let judge = Evaluation::compile(&store, &pgd, on, "test", 250).unwrap();
     let all: Vec<u32> = (0..data.len() as u32).collect();
     judge.run(&all, &data.labels, 1, 0, |_, _| {}).unwrap()

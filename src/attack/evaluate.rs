@@ -116,7 +116,7 @@ impl Evaluation {
         let names = Evaluation::names(attack, data, batch);
         let none = Augment::default();
         let load = RecordedAttack::record_load(attack, on, &names, batch, Purpose::EVALUATION_START, none);
-        let step = RecordedAttack::record_step(attack, on, &names, batch, true);
+        let step = RecordedAttack::schedule_step(attack, on, &names, batch, true)?;
         let judge = |image: &str| {
             let tape = Tape::new();
             let x = tape.source(&names.of(image), on.images(batch), DType::F32);
@@ -125,7 +125,7 @@ impl Evaluation {
             tape.assign(&names.of("confidence"), logits.softmax().amax(&[1]).reshape([batch]));
             Schedule::new(&tape, true)
         };
-        Ok([Schedule::new(&load, true)?, Schedule::new(&step, true)?, judge("x")?, judge("adversarial")?])
+        Ok([Schedule::new(&load, true)?, step, judge("x")?, judge("adversarial")?])
     }
 
     fn names(attack: &dyn Attack, data: &str, batch: usize) -> Names {

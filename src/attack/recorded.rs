@@ -7,7 +7,7 @@
 use super::{Attack, Ball, Norm};
 use crate::error::Result;
 use crate::nn::{Architecture, Mode, Net};
-use crate::plan::{Plan, Schedule, Step};
+use crate::plan::{Options, Plan, Precision, Schedule, Step};
 use crate::shape::{DType, Shape};
 use crate::tape::{Augment, Draw, Purpose, Tape, Var};
 use crate::tensor::Store;
@@ -72,7 +72,14 @@ pub struct Classifier<'a> {
     pub mode: Mode,
     /// Examples of the data set on the device.
     pub examples: usize,
+    /// What the gradients of an attack on it are computed in.
+    pub precision: Precision,
 }
+
+/// What gradients are multiplied by in half precision where batch norm makes one example's depend on the others', so
+/// that each having a scale of its own would turn them: probabilities less 1 lie in [-1, 1], and this leaves as much
+/// room above as the weights of a network need.
+const HALF_SCALE: f64 = 256.0;
 
 impl Classifier<'_> {
     /// Shape of a batch of its images.
@@ -126,7 +133,7 @@ impl RecordedAttack {
         tape
     }
 
-    /// Records the plan of one step. With `freeze` an example that is misclassified already stays as it is, so that
+    /// Records one step. With `freeze` an example that is misclassified already stays as it is, so that
     /// the worst of all iterates is what remains.
     pub fn record_step(
         attack: &dyn Attack,
@@ -140,8 +147,21 @@ impl RecordedAttack {
         let (x, labels, current) = names.batch(&tape, images);
         let net = Net::new(&tape, on.mode).with_draw(names.draw(&tape, batch));
         let logits = on.architecture.forward(&net, current);
-        let loss = tape.scope("loss", || logits.cross_entropy(labels));
-        let gradient = tape.grad(loss, &[current])[0];
+        // A step goes by the gradient's direction alone, and in half precision it has to be in range.
+        let gradient = match (on.precision, on.mode) {
+            (Precision::F16, Mode::Eval) => {
+                let direction = tape.scope("loss'", || logits.cross_entropy_direction(labels));
+                tape.weighted_grad(logits, direction, &[current])[0]
+            }
+            (Precision::F16, _) => {
+                let loss = tape.scope("loss", || logits.cross_entropy(labels).scale(HALF_SCALE));
+                tape.grad(loss, &[current])[0]
+            }
+            (Precision::F32, _) => {
+                let loss = tape.scope("loss", || logits.cross_entropy(labels));
+                tape.grad(loss, &[current])[0]
+            }
+        };
         tape.scope("attack", || {
             // An example that is broken takes a step of length 0. Linf leaves it as it is then; a projection into an
             // L2 ball may move its last bits, so there the old value is chosen.
@@ -170,7 +190,22 @@ impl RecordedAttack {
         tape
     }
 
-    /// Binds schedules of [`RecordedAttack::record_load`] and [`RecordedAttack::record_step`] to a store.
+    /// The schedule of a step as [`RecordedAttack::record_step`] records it, in the precision of `on`.
+    ///
+    /// # Errors
+    /// As [`Schedule::with`].
+    pub fn schedule_step(
+        attack: &dyn Attack,
+        on: Classifier<'_>,
+        names: &Names,
+        batch: usize,
+        freeze: bool,
+    ) -> Result<Schedule> {
+        let tape = RecordedAttack::record_step(attack, on, names, batch, freeze);
+        Schedule::with(&tape, Options { precision: on.precision, ..Options::default() })
+    }
+
+    /// Binds schedules of [`RecordedAttack::record_load`] and [`RecordedAttack::schedule_step`] to a store.
     ///
     /// # Errors
     /// As [`Plan::compile`].

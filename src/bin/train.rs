@@ -3,6 +3,7 @@
 use adamant::attack::{Classifier, Pgd, Rational, logits};
 use adamant::data::{self, Data};
 use adamant::nn::{Mode, architectures};
+use adamant::plan::Precision;
 use adamant::report::environment::DataSource;
 use adamant::report::{Environment, Metrics, Progress, Results, curves, results};
 use adamant::trace::Trace;
@@ -66,6 +67,10 @@ struct Flags {
     /// train-frozen (the batch's)
     #[arg(long, value_name = "MODE")]
     attack_batch_norm: Option<String>,
+    /// What the attack inside training is computed in: f32, or f16 for half precision (on the CPU bf16, where the
+    /// processor has it); the weight update stays in f32
+    #[arg(long, value_name = "PRECISION")]
+    attack_precision: Option<String>,
     /// Share of the run over which epsilon and step size grow from 0
     #[arg(long, value_name = "SHARE")]
     epsilon_warmup: Option<f64>,
@@ -149,7 +154,8 @@ struct Flags {
 /// Calls a macro with the flags that change a recipe, by the recipe's names of them.
 macro_rules! recipe_flags {
     ($call:ident) => {
-        $call!(data augment model method norm epsilon steps step_size random_start attack_batch_norm epsilon_warmup epochs
+        $call!(data augment model method norm epsilon steps step_size random_start attack_batch_norm attack_precision
+               epsilon_warmup epochs
                batch optimizer learning_rate schedule momentum nesterov weight_decay weight_average validation seed)
     };
 }
@@ -339,7 +345,7 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
         recipe.batch
     );
     match trainer.method().is_adversarial() {
-        true => say!("training  {}: {}", recipe.method, trainer.method().attack().line()),
+        true => say!("training  {}: {}", recipe.method, trainer.attack_line()?),
         false => say!("training  {}: on clean images", recipe.method),
     }
     if flags.dry_run {
@@ -522,7 +528,7 @@ fn finish(
         ));
     }
     if trainer.method().is_adversarial() {
-        measured.push(format!("training: {}", trainer.method().attack().line()));
+        measured.push(format!("training: {}", trainer.attack_line()?));
     }
     let measured = match measured.is_empty() {
         true => "clean accuracy alone".to_string(),
@@ -548,8 +554,12 @@ fn finish(
     curves::write(folder.join("curves.png"), &title, &measured, &watcher.records)?;
     if let Some(path) = &flags.logits {
         let examples: Vec<u32> = (0..data.test.len() as u32).collect();
-        let on =
-            Classifier { architecture: architecture.as_ref(), mode: Mode::Eval, examples: examples.len() };
+        let on = Classifier {
+            architecture: architecture.as_ref(),
+            mode: Mode::Eval,
+            examples: examples.len(),
+            precision: Precision::F32,
+        };
         let batch = EVALUATION_BATCH.min(examples.len());
         let logits = logits(&store, on, "test", &examples, batch)?;
         checkpoint::save_logits(path, &logits, data.test.classes)?;

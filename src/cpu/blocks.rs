@@ -17,6 +17,10 @@ pub(super) const BLOCK: usize = 16 * 1024;
 #[repr(C, align(64))]
 pub(super) struct Line([u64; 8]);
 
+impl Line {
+    pub(super) const ZERO: Line = Line([0; 8]);
+}
+
 /// Cache lines that hold `len` floats.
 pub(super) fn lines<T: Float>(len: usize) -> usize {
     (len * size_of::<T>()).div_ceil(size_of::<Line>())
@@ -24,7 +28,7 @@ pub(super) fn lines<T: Float>(len: usize) -> usize {
 
 /// Zero-filled scratch memory for `len` floats.
 pub(super) fn scratch<T: Float>(len: usize) -> Vec<Line> {
-    vec![Line([0; 8]); lines::<T>(len)]
+    vec![Line::ZERO; lines::<T>(len)]
 }
 
 /// Scratch memory as floats.

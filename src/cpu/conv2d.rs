@@ -7,6 +7,7 @@
 mod correlate;
 mod depthwise;
 mod geometry;
+mod half;
 mod scatter;
 mod weight_grad;
 mod winograd;
@@ -16,6 +17,7 @@ use super::float::Float;
 use super::stages::Epilogue;
 use crate::launch::{ConvShape, Kernel};
 use correlate::Correlate;
+pub(super) use half::HalfCorrelate;
 use scatter::Scatter;
 use weight_grad::WeightGrad;
 use winograd::Winograd;

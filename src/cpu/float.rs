@@ -24,6 +24,8 @@ pub trait Float:
     + Neg<Output = Self>
     + 'static
 {
+    /// Whether products may be computed in half precision: for f32, never for the reference.
+    const HALVES: bool;
     /// 0.
     const ZERO: Self;
     /// 1.
@@ -95,6 +97,7 @@ pub trait Float:
 }
 
 impl Float for f64 {
+    const HALVES: bool = false;
     const ZERO: f64 = 0.0;
     const ONE: f64 = 1.0;
     const NEG_INFINITY: f64 = f64::NEG_INFINITY;
@@ -148,6 +151,7 @@ impl Float for f64 {
 }
 
 impl Float for f32 {
+    const HALVES: bool = true;
     const ZERO: f32 = 0.0;
     const ONE: f32 = 1.0;
     const NEG_INFINITY: f32 = f32::NEG_INFINITY;

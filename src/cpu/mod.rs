@@ -8,6 +8,7 @@ mod blocks;
 mod conv2d;
 mod float;
 mod gather;
+mod half;
 mod map;
 mod matmul;
 mod movement;
@@ -20,12 +21,14 @@ mod stages;
 mod tile;
 
 pub use float::Float;
+pub(crate) use half::available as multiplies_halves;
 
-use crate::launch::{Kernel, Launch, MAX_OPERANDS, Place};
+use crate::launch::{Kernel, Launch, MAX_OPERANDS, Place, is_frozen};
 use crate::shape::DType;
 use crate::tape::Augment;
 use blocks::{Line, lines, scratch};
 use conv2d::Convolution;
+use half::HalfProduct;
 use matmul::Product;
 use movement::View;
 use random::Stream;
@@ -112,6 +115,17 @@ impl Workspace {
     }
 }
 
+/// Bytes of the filters that `launches` keep packed in half precision.
+pub fn packed_bytes(launches: &[Launch]) -> u64 {
+    let products = launches.iter().filter_map(half_product::<f32>);
+    products.map(|product| (product.memory() * size_of::<Line>()) as u64).sum()
+}
+
+/// The form in half precision of a launch that has one.
+fn half_product<T: Float>(launch: &Launch) -> Option<HalfProduct> {
+    (T::HALVES && launch.is_half_product()).then(|| HalfProduct::new(&launch.kernel)).flatten()
+}
+
 /// Bytes of workspace that running `launches` takes.
 pub fn scratch_bytes<T: Float>(launches: &[Launch]) -> u64 {
     let needed = launches.iter().map(|launch| Ready::new::<T>(launch).scratch::<T>(launch)).max();
@@ -124,6 +138,7 @@ struct Ready {
     before: Steps,
     steps: Steps,
     convolution: Option<Convolution>,
+    half: Option<Half>,
     /// Distinct buffers the launch reads.
     reads: Vec<Place>,
     /// Position in `reads` of each input of the kernel.
@@ -144,11 +159,18 @@ impl Ready {
         let inputs = launch.inputs.iter().map(|&place| position(place)).collect();
         let operands =
             launch.operands().iter().map(|&(place, stretch)| (position(place), stretch.modulo)).collect();
-        let convolution = Convolution::new::<T>(&launch.kernel);
+        let half = half_product::<T>(launch).map(|product| Half {
+            product,
+            packed: Vec::new(),
+            frozen: false,
+            is_packed: false,
+        });
+        let convolution = if half.is_some() { None } else { Convolution::new::<T>(&launch.kernel) };
         Ready {
             before: Steps::before(launch),
             steps: Steps::new(launch),
             convolution,
+            half,
             reads,
             inputs,
             operands,
@@ -163,6 +185,15 @@ impl Ready {
             _ => 0,
         }
     }
+}
+
+/// A product in half precision with its packed right operand.
+struct Half {
+    product: HalfProduct,
+    packed: Vec<Line>,
+    /// Whether the right operand stays as it is over a repeat, and whether it is packed already.
+    frozen: bool,
+    is_packed: bool,
 }
 
 /// Launches with their memory, ready to run again and again.
@@ -187,7 +218,13 @@ impl<T: Float> Executor<T> {
         tensors: Vec<Buffer<T>>,
         workspace: Workspace,
     ) -> Executor<T> {
-        let ready: Vec<Ready> = launches.iter().map(Ready::new::<T>).collect();
+        let mut ready: Vec<Ready> = launches.iter().map(Ready::new::<T>).collect();
+        for (launch, ready) in launches.iter().zip(&mut ready) {
+            if let Some(half) = &mut ready.half {
+                half.packed = vec![Line::ZERO; half.product.memory()];
+                half.frozen = is_frozen(&launches, prologue, launch.inputs[1]);
+            }
+        }
         let needed = launches.iter().zip(&ready).map(|(launch, ready)| ready.scratch::<T>(launch)).max();
         let needed = needed.unwrap_or(0);
         if workspace.lock().len() < lines::<T>(needed) {
@@ -203,6 +240,7 @@ impl<T: Float> Executor<T> {
 
     /// Begins a repeat: runs the prologue.
     pub fn begin(&mut self) {
+        self.ready.iter_mut().filter_map(|ready| ready.half.as_mut()).for_each(|half| half.is_packed = false);
         on_a_worker(|| (0..self.prologue).for_each(|index| self.launch(index)));
     }
 
@@ -217,10 +255,19 @@ impl<T: Float> Executor<T> {
     /// # Panics
     /// When there is no launch of this index.
     pub fn run_launch(&mut self, index: usize) {
+        if let Some(half) = &mut self.ready[index].half {
+            half.is_packed = false;
+        }
         on_a_worker(|| self.launch(index));
     }
 
     fn launch(&mut self, index: usize) {
+        let mut half = self.ready[index].half.take();
+        self.launch_with(index, half.as_mut());
+        self.ready[index].half = half;
+    }
+
+    fn launch_with(&mut self, index: usize, half: Option<&mut Half>) {
         let (launch, ready) = (&self.launches[index], &self.ready[index]);
         let buffer = |place: Place| match place {
             Place::Slot(i) => &self.slots[i],
@@ -243,6 +290,14 @@ impl<T: Float> Executor<T> {
         let len = launch.shape.len();
         match &mut *output {
             Data::Float(out) => {
+                if let Some(half) = half {
+                    let (a, b) = half.product.operands();
+                    if !half.is_packed {
+                        half.product.pack(inputs[1].float(b), &mut half.packed);
+                        half.is_packed = half.frozen;
+                    }
+                    return half.product.run(inputs[0].float(a), &half.packed, &mut out[..len], &epilogue);
+                }
                 let convolution = ready.convolution.as_ref();
                 let scratch = &mut self.workspace.lock();
                 run_floats(launch, convolution, &inputs, &mut out[..len], &before, &epilogue, scratch);
@@ -321,6 +376,10 @@ fn run_floats<T: Float>(
         &Kernel::CrossEntropyGrad { rows, columns } => {
             let (logits, labels) = (inputs[0].float(rows * columns), inputs[1].u32(rows));
             rows::cross_entropy_grad(columns, logits, labels, out, epilogue);
+        }
+        &Kernel::CrossEntropyDirection { rows, columns } => {
+            let (logits, labels) = (inputs[0].float(rows * columns), inputs[1].u32(rows));
+            rows::cross_entropy_direction(columns, logits, labels, out, epilogue);
         }
         &Kernel::Correct { rows, columns } => {
             rows::correct(columns, inputs[0].float(rows * columns), inputs[1].u32(rows), out, epilogue);

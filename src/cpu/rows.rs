@@ -100,6 +100,40 @@ pub(super) fn cross_entropy_grad<T: Float>(
     });
 }
 
+/// The power of two that brings a magnitude into [1/2, 1), but at most 2^126, the largest whose inverse f32 has too.
+fn unit_scale(x: f64) -> f64 {
+    // x lies in [2^(e-1), 2^e) with e off its bits.
+    let e = (x.to_bits() >> 52) as i32 - 1022;
+    2f64.powi((-e).clamp(-126, 126))
+}
+
+/// As [`cross_entropy_grad`], with the largest magnitude of each row brought into [1/2, 1) by a power of two.
+pub(super) fn cross_entropy_direction<T: Float>(
+    columns: usize,
+    logits: &[T],
+    labels: &[u32],
+    out: &mut [T],
+    epilogue: &Epilogue<T>,
+) {
+    write_blocks(out, rows_of_block(columns) * columns, epilogue, |start, block| {
+        vectorized(
+            #[inline(always)]
+            || {
+                let first = start / columns;
+                let rows = logits[start..].chunks_exact(columns).zip(&labels[first..]);
+                for (out, (row, &label)) in block.chunks_exact_mut(columns).zip(rows) {
+                    softmax_row(row, out);
+                    let label = (label as usize).min(columns - 1);
+                    out[label] = out[label] - T::ONE;
+                    let largest = out.iter().fold(T::ZERO, |best, x| best.maximum(x.abs()));
+                    let scale = T::from_f64(unit_scale(largest.to_f64()));
+                    out.iter_mut().for_each(|x| *x = *x * scale);
+                }
+            },
+        );
+    });
+}
+
 /// Index of the first largest element; a NaN never wins against a number.
 #[inline(always)]
 fn first_largest<T: Float>(row: &[T]) -> usize {

@@ -39,7 +39,7 @@ pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
         Kernel::Map { start } => ("forward", *start, 0.0),
         other => unreachable!("{} is not a map", other.name()),
     };
-    let fours = launch.dtype == DType::F32
+    let fours = launch.dtype != DType::U32
         && start.div == 1
         && start.modulo.is_multiple_of(4)
         && stages::in_fours(launch);

@@ -170,6 +170,8 @@ pub struct Target {
     pub workgroup_invocations: u32,
     /// Most workgroups along an axis.
     pub workgroups: u32,
+    /// Whether shaders can read and write f16.
+    pub half: bool,
 }
 
 impl Target {
@@ -182,6 +184,7 @@ impl Target {
             workgroup_memory: summary.workgroup_memory,
             workgroup_invocations: summary.workgroup_invocations,
             workgroups: summary.workgroups,
+            half: summary.offers("SHADER_F16"),
         }
     }
 
@@ -296,6 +299,13 @@ impl From<Call> for Calls {
 /// [`Error::Unsupported`] for types or extents no kernel handles.
 pub fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
     check(launch)?;
+    if !target.half && (launch.dtype == DType::F16 || !launch.halves.is_empty()) {
+        return Err(Error::Unsupported(
+            "half precision: this adapter's shaders cannot read and write f16 (it has no SHADER_F16); compute in f32, \
+             for an attack by --attack-precision f32, or on the CPU, by --device cpu"
+                .into(),
+        ));
+    }
     if launch.shape.is_empty() {
         return Ok(Calls::default());
     }
@@ -316,6 +326,7 @@ pub fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
         | Kernel::Softmax { .. }
         | Kernel::CrossEntropy { .. }
         | Kernel::CrossEntropyGrad { .. }
+        | Kernel::CrossEntropyDirection { .. }
         | Kernel::Correct { .. }
         | Kernel::OneHot { .. } => rows::calls(launch, target),
         Kernel::GatherRows { .. } => gather::calls(launch, target),
@@ -361,16 +372,16 @@ pub fn variants(launch: &Launch, target: &Target) -> Result<Vec<Variant>> {
     }
 }
 
-/// What every kernel relies on: word-sized results that 32-bit indices reach, stages only where they can be.
+/// What every kernel relies on: results of few types that 32-bit indices reach, stages only where they can be.
 fn check(launch: &Launch) -> Result<()> {
     let refuse = |why: String| Err(Error::Unsupported(format!("{launch} -> {}: {why}", launch.shape)));
-    if !matches!(launch.dtype, DType::F32 | DType::U32) {
-        return refuse(format!("kernels give f32 or u32, not {}", launch.dtype));
+    if launch.dtype == DType::U8 {
+        return refuse("kernels give f32, f16 or u32, not u8".into());
     }
     if launch.shape.len() >= 1 << 31 {
         return refuse("more than 2^31 - 1 elements".into());
     }
-    if !launch.stages.is_empty() && (launch.dtype != DType::F32 || !launch.kernel.takes_stages()) {
+    if !launch.stages.is_empty() && (launch.dtype == DType::U32 || !launch.kernel.takes_stages()) {
         return refuse("stages follow only kernels that give floats in one piece".into());
     }
     let most = launch.kernel.max_operands();

@@ -30,7 +30,9 @@ pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
     let (entry, rows, columns) = match &launch.kernel {
         Kernel::Softmax { rows, columns, .. } => ("softmax", *rows, *columns),
         Kernel::CrossEntropy { rows, columns } => ("forward", *rows, *columns),
-        Kernel::CrossEntropyGrad { rows, columns } => ("input_grad", *rows, *columns),
+        Kernel::CrossEntropyGrad { rows, columns } | Kernel::CrossEntropyDirection { rows, columns } => {
+            ("input_grad", *rows, *columns)
+        }
         Kernel::Correct { rows, columns } => ("correct", *rows, *columns),
         Kernel::ArgMax { rows, columns } => ("argmax", *rows, *columns),
         Kernel::OneHot { rows, columns } => ("one_hot", *rows, *columns),
@@ -46,6 +48,7 @@ pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
     let width = width(columns, target);
     let grid = target.grid(rows.div_ceil(WORKGROUP / width));
     let log = matches!(launch.kernel, Kernel::Softmax { log: true, .. });
-    let call = Call::new(&SHADER, entry, &params, launch, grid);
+    let unit = matches!(launch.kernel, Kernel::CrossEntropyDirection { .. });
+    let call = Call::new(&SHADER, entry, &params, launch, grid).constant("UNIT", unit.into());
     Ok(call.constant("WIDTH", width as u32).constant("LOG", log.into()).into())
 }

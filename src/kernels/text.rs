@@ -1,7 +1,7 @@
 //! From a shader file to the text a pipeline is made of: includes, stages, constants, baked parameters.
 
 use super::stages::{self, Width};
-use super::{Call, Field, Kind, Shader};
+use super::{Arg, Call, Field, Kind, Shader};
 use crate::launch::Launch;
 use crate::shape::DType;
 
@@ -52,7 +52,7 @@ pub(super) fn plain(shader: &Shader) -> Result<String, String> {
 /// The text of a call: the launch's stages for `finish` and `before`, constants set, parameters baked if asked.
 pub(super) fn assemble(call: &Call, launch: &Launch, bake: bool) -> Result<String, String> {
     // Of a reduction in several calls, the first reads x.
-    let before = if call.inputs.first() == Some(&super::Arg::Input(0)) { launch.before() } else { &[] };
+    let before = if call.inputs.first() == Some(&Arg::Input(0)) { launch.before() } else { &[] };
     let chain = if call.stages { launch.stages.as_slice() } else { &[] };
     let uses_functions = !chain.is_empty() || !before.is_empty();
     let functions = if uses_functions { common("common/elementwise.wgsl")? } else { "" };
@@ -78,6 +78,13 @@ pub(super) fn assemble(call: &Call, launch: &Launch, bake: bool) -> Result<Strin
     for (name, value) in &call.constants {
         text = set_constant(&text, name, *value)?;
     }
+    let halves = half_bindings(call, launch, &text);
+    for name in &halves {
+        text = set_alias(&text, name)?;
+    }
+    if !halves.is_empty() {
+        text.insert_str(0, "enable f16;\n");
+    }
     if bake {
         text = bake_params(&text, call.shader.fields, &call.params)?;
     }
@@ -87,6 +94,35 @@ pub(super) fn assemble(call: &Call, launch: &Launch, bake: bool) -> Result<Strin
 /// Whether a shader moves elements of any type.
 fn moves_elements(text: &str) -> bool {
     text.contains("alias In1 = Element;") || text.contains("// #include common/x_scalar.wgsl")
+}
+
+/// The aliases of the bindings that hold f16.
+fn half_bindings(call: &Call, launch: &Launch, text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for (i, input) in call.inputs.iter().enumerate() {
+        if let Arg::Input(input) = input
+            && launch.inputs.get(*input).is_some_and(|place| launch.halves.contains(place))
+        {
+            names.push(format!("In{}", i + 1));
+        }
+    }
+    if call.output == Arg::Output && launch.dtype == DType::F16 {
+        names.push("Out".into());
+    }
+    // Not every call of a launch binds its operands.
+    let operands = launch.operands();
+    let half = operands.iter().enumerate().filter(|(_, (place, _))| launch.halves.contains(place));
+    let half = half.map(|(k, _)| format!("Operand{k}"));
+    names.extend(half.filter(|name| text.contains(&format!("\nalias {name} = "))));
+    names
+}
+
+/// Makes the line `alias name = ...;` say f16.
+fn set_alias(text: &str, name: &str) -> Result<String, String> {
+    let start = format!("alias {name} = ");
+    let line = text.lines().find(|line| line.starts_with(&start));
+    let line = line.ok_or_else(|| format!("the shader has no line `{start}...;`"))?;
+    Ok(text.replacen(line, &format!("{start}f16;"), 1))
 }
 
 fn common(path: &str) -> Result<&'static str, String> {

@@ -53,6 +53,30 @@ pub(super) struct Group {
 }
 
 impl Group {
+    /// The group that copies a value.
+    pub(super) fn copy(
+        value: Value,
+        shape: Shape,
+        dtype: DType,
+        scope: Rc<str>,
+        tensor: Option<usize>,
+    ) -> Group {
+        Group {
+            kernel: Kernel::Map { start: value.stretch },
+            inputs: vec![value],
+            before: Vec::new(),
+            stages: Vec::new(),
+            shape,
+            dtype,
+            scope,
+            first: 0,
+            last: 0,
+            again: false,
+            dead: false,
+            tensor,
+        }
+    }
+
     /// Gives the groups it reads their new numbers.
     pub(super) fn renumber(&mut self, numbers: &[usize]) {
         self.each_read(|group| numbers[group]);
@@ -122,7 +146,8 @@ const LONG: usize = 8;
 /// Fewest elements of what is computed again.
 const FEWEST_RECOMPUTED: usize = 1024;
 
-fn whole(len: usize) -> Stretch {
+/// Reading a value as it lies.
+pub(super) fn whole(len: usize) -> Stretch {
     Stretch { div: 1, modulo: len }
 }
 
@@ -491,6 +516,7 @@ impl Lowering<'_> {
                 Kernel::Softmax { rows: shape.len() / columns, columns, log: node.op == Op::LogSoftmax }
             }
             Op::CrossEntropy => Kernel::CrossEntropy { rows: arg_shape(0)[0], columns: arg_shape(0)[1] },
+            Op::CrossEntropyDirection => Kernel::CrossEntropyDirection { rows: shape[0], columns: shape[1] },
             Op::Correct => Kernel::Correct { rows: arg_shape(0)[0], columns: arg_shape(0)[1] },
             Op::OneHot => Kernel::OneHot { rows: shape[0], columns: shape[1] },
             Op::GatherRows => {
@@ -679,30 +705,16 @@ impl Lowering<'_> {
         }
 
         // What is copied out of a tensor that this plan also writes is saved first.
-        let copy = |value: Value, shape: Shape, dtype: DType, scope: Rc<str>, tensor: Option<usize>| Group {
-            kernel: Kernel::Map { start: value.stretch },
-            inputs: vec![value],
-            before: Vec::new(),
-            stages: Vec::new(),
-            shape,
-            dtype,
-            scope,
-            first: 0,
-            last: 0,
-            again: false,
-            dead: false,
-            tensor,
-        };
         let saved = self.groups.len();
         let mut copies = Vec::new();
         for (mut value, target, shape, dtype, scope) in after {
             if let Base::Tensor(source) = value.base
                 && targets.contains(&source)
             {
-                before.push(copy(value, shape, dtype, scope.clone(), None));
+                before.push(Group::copy(value, shape, dtype, scope.clone(), None));
                 value = Value { base: Base::Group(saved + before.len() - 1), stretch: whole(shape.len()) };
             }
-            copies.push(copy(value, shape, dtype, scope, Some(target)));
+            copies.push(Group::copy(value, shape, dtype, scope, Some(target)));
         }
 
         // Renumber by order.
@@ -791,8 +803,13 @@ pub(super) fn values(group: &Group) -> impl Iterator<Item = Value> + '_ {
     group.inputs.iter().copied().chain(operands)
 }
 
-/// The launch of a group, once each group has a place for its result.
-pub(super) fn launch(group: &Group, output: Place, place: impl Fn(Base) -> Place) -> Launch {
+/// The launch of a group, once each group has a place for its result, and a type.
+pub(super) fn launch(
+    group: &Group,
+    output: Place,
+    place: impl Fn(Base) -> Place,
+    is_half: impl Fn(Base) -> bool,
+) -> Launch {
     let stage = |stage: &ProtoStage| match *stage {
         ProtoStage::Unary(unary) => Stage::Unary(unary),
         ProtoStage::Binary { op, swapped, operand } => {
@@ -809,7 +826,13 @@ pub(super) fn launch(group: &Group, output: Place, place: impl Fn(Base) -> Place
     }
     let stages = group.stages.iter().map(stage).collect();
     let inputs = group.inputs.iter().map(|value| place(value.base)).collect();
-    Launch { kernel, inputs, stages, output, shape: group.shape, dtype: group.dtype }
+    let mut halves = Vec::new();
+    for value in values(group).filter(|value| is_half(value.base)) {
+        if !halves.contains(&place(value.base)) {
+            halves.push(place(value.base));
+        }
+    }
+    Launch { kernel, inputs, stages, output, shape: group.shape, dtype: group.dtype, halves }
 }
 
 fn conv_shape(conv: &Conv2d, x: Shape, w: Shape, y: Shape) -> ConvShape {

@@ -3,11 +3,13 @@
 //! [`Schedule`] is the device-free part (what will be launched, how many bytes it takes), [`Plan`] the part that is
 //! bound to a device and its tensors, [`Program`] plans and repeats of plans run as one submission.
 
+mod half;
 mod lower;
 mod memory;
 mod order;
 mod program;
 
+pub use half::Precision;
 pub use lower::TensorUse;
 pub use memory::Slot;
 pub use program::{Program, Step, Timing};
@@ -41,31 +43,59 @@ pub struct Schedule {
     pub slots: Vec<Slot>,
 }
 
+/// How a tape is lowered.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Elementwise ops join the launch that makes their argument; without, each op is its own launch (to hold the
+    /// fused plan against).
+    pub fuse: bool,
+    /// What products are computed in, and values between them kept in.
+    pub precision: Precision,
+}
+
+impl Default for Options {
+    /// Fused, f32.
+    fn default() -> Options {
+        Options { fuse: true, precision: Precision::F32 }
+    }
+}
+
 impl Schedule {
-    /// Lowers a tape. Everything the tape's assignments need is kept; without `fuse` each op is its own launch (to
-    /// hold the fused plan against).
+    /// Lowers a tape in f32; `fuse` as in [`Options`].
+    ///
+    /// # Errors
+    /// As [`Schedule::with`].
+    pub fn new(tape: &Tape, fuse: bool) -> Result<Schedule> {
+        Schedule::with(tape, Options { fuse, ..Options::default() })
+    }
+
+    /// Lowers a tape. Everything the tape's assignments need is kept.
     ///
     /// # Errors
     /// The tape's first shape error; [`Error::Tensor`] for a value assigned to a tensor that the tape reads in another
     /// shape; [`Error::Unsupported`] for a copy of integers.
-    pub fn new(tape: &Tape, fuse: bool) -> Result<Schedule> {
+    pub fn with(tape: &Tape, options: Options) -> Result<Schedule> {
         tape.check()?;
         check_assignments(tape)?;
-        let lowered = lower::lower(tape, fuse);
+        let mut lowered = lower::lower(tape, options.fuse);
+        if options.precision == Precision::F16 {
+            half::halve(&mut lowered);
+        }
         let (places, slots) = memory::place(&lowered.groups, lowered.prologue);
         let place_of = |base| match base {
             lower::Base::Group(group) => places[group],
             lower::Base::Tensor(tensor) => Place::Tensor(tensor),
         };
+        let is_half = |base| matches!(base, lower::Base::Group(g) if lowered.groups[g].dtype == DType::F16);
         let mut launches = Vec::with_capacity(places.len());
         for (group, &output) in lowered.groups.iter().zip(&places) {
-            if group.dtype != DType::F32 && matches!(group.kernel, Kernel::Map { .. }) {
+            if !matches!(group.dtype, DType::F32 | DType::F16) && matches!(group.kernel, Kernel::Map { .. }) {
                 return Err(Error::Unsupported(format!(
                     "a tensor of {} {} cannot be copied to another: only floats can be assigned from a tensor",
                     group.dtype, group.shape
                 )));
             }
-            launches.push(lower::launch(group, output, place_of));
+            launches.push(lower::launch(group, output, place_of, is_half));
         }
         let scopes = lowered.groups.iter().map(|group| group.scope.clone()).collect();
         Ok(Schedule { launches, prologue: lowered.prologue, scopes, tensors: lowered.tensors, slots })
@@ -82,12 +112,16 @@ impl Schedule {
         prologue + times * (self.launches.len() - self.prologue)
     }
 
-    /// Type and elements of each slot.
-    fn slot_sizes(&self) -> Vec<(DType, usize)> {
-        self.slots.iter().map(|slot| (slot.dtype, slot.len)).collect()
+    /// Type and elements of each slot on a device: executors on the CPU keep all floats in their own type.
+    fn slot_sizes(&self, device: &Device) -> Vec<(DType, usize)> {
+        let dtype = |slot: &Slot| match slot.dtype {
+            DType::F16 if !device.is_gpu() => DType::F32,
+            dtype => dtype,
+        };
+        self.slots.iter().map(|slot| (dtype(slot), slot.len)).collect()
     }
 
-    /// Bytes of temporaries.
+    /// Bytes of temporaries (on a GPU: executors on the CPU have no halves).
     pub fn temporary_bytes(&self) -> u64 {
         self.slots.iter().map(|slot| slot.dtype.buffer_bytes(slot.len)).sum()
     }
@@ -105,6 +139,7 @@ impl Schedule {
 
     fn place_name(&self, place: Place) -> String {
         match place {
+            Place::Slot(slot) if self.slots[slot].dtype == DType::F16 => format!("h{slot}"),
             Place::Slot(slot) => format!("t{slot}"),
             Place::Tensor(tensor) => self.tensors[tensor].name.clone(),
         }
@@ -129,10 +164,11 @@ impl Schedule {
             }
             (Kernel::Augment { .. }, place) if Some(&place) == launch.inputs.first() => launch.shape.len(),
             (_, Place::Tensor(tensor)) => self.len_of(place, launch) * self.tensors[tensor].dtype.bytes(),
-            (_, Place::Slot(_)) => 4 * self.len_of(place, launch),
+            (_, Place::Slot(slot)) => self.slots[slot].dtype.bytes() * self.len_of(place, launch),
         };
         let read: usize = reads.map(bytes_of).sum();
-        let written = 4 * launch.shape.len() * (1 + usize::from(launch.updates_in_place()));
+        let written =
+            launch.dtype.bytes() * launch.shape.len() * (1 + usize::from(launch.updates_in_place()));
         (read + written) as u64
     }
 }
@@ -145,7 +181,7 @@ impl AsRef<[Schedule]> for Schedule {
 
 impl fmt::Display for Schedule {
     /// A launch a line: number, scope, what it writes, kernel with its stages, what it reads, shape, bytes read and
-    /// written, million floating-point operations. `t0`, `t1`, ... are temporaries.
+    /// written, million floating-point operations. `t0`, `t1`, ... are temporaries, `h0`, ... those that hold f16.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.scopes.iter().map(|scope| scope.len()).max().unwrap_or(0).max(5);
         for (index, (launch, scope)) in self.launches.iter().zip(&self.scopes).enumerate() {
@@ -215,7 +251,7 @@ impl Plan {
                 store.write(&tensor.name, &Host::F64(vec![value]))?;
             }
         }
-        let slots = store.temporaries(&schedule.slot_sizes())?;
+        let slots = store.temporaries(&schedule.slot_sizes(&device))?;
         let of_slots = || slots.iter().map(|slot| &**slot);
         let backend = match &device.kind {
             Kind::Cpu => Backend::F32(RefCell::new(Executor::new(
@@ -250,7 +286,8 @@ impl Plan {
 
     /// Bytes of its temporaries, which it shares with other plans of its store: see [`Store::temporary_bytes`].
     pub fn temporary_bytes(&self) -> u64 {
-        self.schedule.temporary_bytes()
+        let sizes = self.schedule.slot_sizes(&self.device);
+        sizes.into_iter().map(|(dtype, len)| dtype.buffer_bytes(len)).sum()
     }
 
     /// Runs it once: one submission.
@@ -331,7 +368,7 @@ pub fn fits(schedules: &[Schedule], store: &Store) -> Result<()> {
     let (mut temporaries, mut scratch, mut largest) = (0, 0, 0);
     let mut at_hand = store.temporary_sizes();
     for schedule in schedules {
-        let wanted = schedule.slot_sizes();
+        let wanted = schedule.slot_sizes(device);
         let shared = tensor::share(&at_hand, &wanted);
         for (size, _) in wanted.into_iter().zip(shared).filter(|(_, shared)| shared.is_none()) {
             temporaries += size.0.buffer_bytes(size.1);
@@ -341,12 +378,15 @@ pub fn fits(schedules: &[Schedule], store: &Store) -> Result<()> {
             Kind::Gpu(gpu) => {
                 temporaries += kernels::scratch_bytes(&schedule.launches, &kernels::Target::of(gpu))?;
             }
-            Kind::Cpu => scratch = cpu::scratch_bytes::<f32>(&schedule.launches).max(scratch),
+            Kind::Cpu => {
+                scratch = cpu::scratch_bytes::<f32>(&schedule.launches).max(scratch);
+                temporaries += cpu::packed_bytes(&schedule.launches);
+            }
             Kind::Reference => scratch = cpu::scratch_bytes::<f64>(&schedule.launches).max(scratch),
         }
         let missing = schedule.tensors.iter().filter(|tensor| store.get(&tensor.name).is_none());
         new.extend(missing.map(|t| (t.name.as_str(), t.dtype.buffer_bytes(t.shape.len()))));
-        let slots = schedule.slots.iter().map(|slot| slot.dtype.buffer_bytes(slot.len));
+        let slots = schedule.slot_sizes(device).into_iter().map(|(dtype, len)| dtype.buffer_bytes(len));
         largest = slots.chain(new.values().copied()).max().unwrap_or(0).max(largest);
     }
     let scratch = scratch.saturating_sub(store.workspace().bytes());

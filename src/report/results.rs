@@ -8,6 +8,7 @@ use crate::data::Dataset;
 use crate::error::Result;
 use crate::files::write_atomically;
 use crate::nn::{Architecture, Mode};
+use crate::plan::Precision;
 use crate::tensor::{Host, Store};
 use crate::train::EVALUATION_BATCH;
 use serde_json::json;
@@ -52,7 +53,8 @@ impl Results {
         let [h, w, c] = data.image;
         store.put("test.images", [data.len(), h, w, c], &Host::U8(data.images.clone()))?;
         store.put("test.labels", [data.len()], &Host::U32(data.labels.clone()))?;
-        let on = Classifier { architecture, mode: Mode::Eval, examples: data.len() };
+        let on =
+            Classifier { architecture, mode: Mode::Eval, examples: data.len(), precision: Precision::F32 };
         let batch = EVALUATION_BATCH.min(data.len());
         let all: Vec<u32> = (0..data.len() as u32).collect();
         let fgsm = Fgsm { threat: pgd.threat.clone() };

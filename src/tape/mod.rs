@@ -103,8 +103,24 @@ impl Tape {
     /// does not depend on gets zeros.
     #[track_caller]
     pub fn grad<'t>(&'t self, loss: Var<'t>, wrt: &[Var<'t>]) -> Vec<Var<'t>> {
+        self.backward(loss, None, wrt)
+    }
+
+    /// Gradients of the sum of `y * weight` by each of `wrt`, as [`Tape::grad`], with `weight` (of the shape of `y`)
+    /// taken for a constant: the vector-Jacobian product of what lies between `wrt` and `y`.
+    #[track_caller]
+    pub fn weighted_grad<'t>(&'t self, y: Var<'t>, weight: Var<'t>, wrt: &[Var<'t>]) -> Vec<Var<'t>> {
+        if y.shape() != weight.shape() {
+            let message = format!("{} by weights of {}", y.shape(), weight.shape());
+            self.fail("grad", message, Location::caller());
+            return wrt.to_vec();
+        }
+        self.backward(y, Some(weight), wrt)
+    }
+
+    fn backward<'t>(&'t self, y: Var<'t>, weight: Option<Var<'t>>, wrt: &[Var<'t>]) -> Vec<Var<'t>> {
         let outer = (self.scope.borrow().clone(), self.backward.replace(true));
-        let gradients = vjp::grad(self, loss, wrt);
+        let gradients = vjp::grad(self, y, weight, wrt);
         self.scope.replace(outer.0);
         self.backward.set(outer.1);
         gradients

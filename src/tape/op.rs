@@ -308,6 +308,9 @@ pub enum Op {
     LogSoftmax,
     /// `(logits[B,C], labels u32[B])` -> `[B]`: -log softmax(logits)_label per example.
     CrossEntropy,
+    /// `(logits[B,C], labels u32[B])` -> `[B,C]`: the gradient of the cross-entropy by the logits, each row multiplied
+    /// by the power of two that brings its largest magnitude into [1/2, 1) (a row of zeros stays); no gradient.
+    CrossEntropyDirection,
     /// `(logits[B,C], labels u32[B])` -> `[B]`: 1 where the label's logit is the largest (first of equals), else 0;
     /// no gradient.
     Correct,
@@ -359,6 +362,7 @@ impl Op {
             Op::Softmax => "softmax",
             Op::LogSoftmax => "log_softmax",
             Op::CrossEntropy => "cross_entropy",
+            Op::CrossEntropyDirection => "cross_entropy_direction",
             Op::Correct => "correct",
             Op::OneHot => "one_hot",
             Op::GatherRows => "gather_rows",
@@ -461,6 +465,7 @@ pub(super) fn infer(
         | Op::PoolGather(_)
         | Op::PoolScatter(_)
         | Op::CrossEntropy
+        | Op::CrossEntropyDirection
         | Op::Correct
         | Op::GatherRows => 2,
         Op::Random { .. } | Op::Augment(_) => 3,
@@ -682,7 +687,7 @@ pub(super) fn infer(
             ensure(x.rank() >= 1 && x[x.rank() - 1] > 0, &|| format!("{x} has no last axis"))?;
             f32(x)
         }
-        Op::CrossEntropy | Op::Correct => {
+        Op::CrossEntropy | Op::CrossEntropyDirection | Op::Correct => {
             float(0)?;
             index(1)?;
             rank(0, 2)?;
@@ -690,7 +695,7 @@ pub(super) fn infer(
             ensure(shape(0)[0] == shape(1)[0] && shape(0)[1] > 0, &|| {
                 format!("logits {} and labels {} do not fit", shape(0), shape(1))
             })?;
-            f32(shape(1))
+            f32(shape(if *op == Op::CrossEntropyDirection { 0 } else { 1 }))
         }
         Op::OneHot => {
             index(0)?;

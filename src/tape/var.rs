@@ -463,6 +463,15 @@ impl<'t> Var<'t> {
         self.tape.record(Op::CrossEntropy, &[self, labels], None)
     }
 
+    /// Where [`Var::cross_entropy`] rises fastest, as `[B,C]`: its gradient by these logits, each example's multiplied
+    /// by the power of two that brings its largest magnitude into [1/2, 1) (zeros stay zeros); no gradient. An attack
+    /// that goes by the gradient's direction alone needs no more, and what follows is in range for half precision
+    /// however sure the network is.
+    #[track_caller]
+    pub fn cross_entropy_direction(self, labels: Var<'t>) -> Var<'t> {
+        self.tape.record(Op::CrossEntropyDirection, &[self, labels], None)
+    }
+
     /// Cross-entropy of logits `[B,C]` against probabilities `[B,C]`: `[B]`, in nats.
     #[track_caller]
     pub fn cross_entropy_soft(self, targets: Var<'t>) -> Var<'t> {

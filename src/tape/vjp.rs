@@ -6,8 +6,13 @@
 use super::{Axes, Binary, Conv2d, Op, Pool, Reduction, Tape, Unary, Var};
 use crate::shape::Shape;
 
-/// Gradients of the sum of `loss` by each of `wrt`.
-pub(super) fn grad<'t>(tape: &'t Tape, loss: Var<'t>, wrt: &[Var<'t>]) -> Vec<Var<'t>> {
+/// Gradients of the sum of `loss` (times `weight`, which is not differentiated) by each of `wrt`.
+pub(super) fn grad<'t>(
+    tape: &'t Tape,
+    loss: Var<'t>,
+    weight: Option<Var<'t>>,
+    wrt: &[Var<'t>],
+) -> Vec<Var<'t>> {
     // What depends on a variable asked for: products for anything else are never recorded.
     let end = loss.id + 1;
     let mut active = vec![false; end];
@@ -22,7 +27,7 @@ pub(super) fn grad<'t>(tape: &'t Tape, loss: Var<'t>, wrt: &[Var<'t>]) -> Vec<Va
 
     let mut gradients: Vec<Option<Var<'t>>> = vec![None; end];
     if active[loss.id] {
-        gradients[loss.id] = Some(tape.fill(loss.shape(), 1.0));
+        gradients[loss.id] = Some(weight.unwrap_or_else(|| tape.fill(loss.shape(), 1.0)));
     }
     for id in (first..end).rev() {
         let Some(g) = gradients[id] else { continue };
@@ -125,6 +130,7 @@ fn product<'t>(
             (x.softmax() - args[1].one_hot(classes)) * g.reshape([batch, 1])
         }
         Op::CrossEntropy
+        | Op::CrossEntropyDirection
         | Op::ArgMax
         | Op::Correct
         | Op::OneHot

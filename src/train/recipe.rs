@@ -3,6 +3,7 @@
 use crate::attack::{Norm, Rational, ThreatModel};
 use crate::error::{Error, Result};
 use crate::nn::Mode;
+use crate::plan::Precision;
 use crate::tape::Augment;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -36,6 +37,9 @@ pub struct Recipe {
     pub clip_start: bool,
     /// Batch norm inside the attack: `eval`, `train` or `train-frozen`.
     pub attack_batch_norm: String,
+    /// What the attack inside training is computed in: `f32`, or `f16` for half precision (the weight update stays
+    /// in f32, as evaluation does).
+    pub attack_precision: String,
     /// Share of the steps over which epsilon and step size grow from 0.
     pub epsilon_warmup: f64,
     /// Passes over the training images.
@@ -83,6 +87,7 @@ impl Default for Recipe {
             random_start: true,
             clip_start: false,
             attack_batch_norm: "eval".into(),
+            attack_precision: "f32".into(),
             epsilon_warmup: 0.3,
             epochs: 40,
             batch: 64,
@@ -144,6 +149,7 @@ impl Recipe {
         self.threat()?;
         self.step()?;
         self.mode()?;
+        self.precision()?;
         super::method(self)?;
         super::Optimizer::of(self)?;
         super::Schedule::of(self)?;
@@ -215,6 +221,15 @@ impl Recipe {
     /// [`Error::Argument`].
     pub fn step(&self) -> Result<Rational> {
         rational("step size", &self.step_size)
+    }
+
+    /// Precision of the attack inside training.
+    ///
+    /// # Errors
+    /// [`Error::Argument`].
+    pub fn precision(&self) -> Result<Precision> {
+        let text = self.attack_precision.as_str();
+        text.parse().map_err(|_| Error::unknown("attack precision", text, &Precision::NAMES))
     }
 
     /// Batch norm inside the attack.

@@ -9,7 +9,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::{Architecture, Mode, Net, Params};
 use crate::philox;
-use crate::plan::{self, Plan, Program, Schedule as Launches, Step};
+use crate::plan::{self, Plan, Precision, Program, Schedule as Launches, Step};
 use crate::shape::{DType, Shape};
 use crate::tape::{Purpose, Tape};
 use crate::tensor::{Host, Reading, Store};
@@ -178,6 +178,18 @@ impl Trainer {
         self.method.as_ref()
     }
 
+    /// The attack it trains on, as accuracies are printed with it, and what it is computed in where that is not f32.
+    ///
+    /// # Errors
+    /// A refused precision of the recipe.
+    pub fn attack_line(&self) -> Result<String> {
+        let line = self.method.attack().line();
+        Ok(match self.recipe.precision()? {
+            Precision::F32 => line,
+            half => format!("{line}, in {}", half.on(self.store.device())),
+        })
+    }
+
     /// Its tensors.
     pub fn store(&self) -> &Store {
         &self.store
@@ -222,7 +234,13 @@ impl Trainer {
     }
 
     fn on(&self, mode: Mode) -> Classifier<'_> {
-        Classifier { architecture: self.architecture.as_ref(), mode, examples: self.labels.len() }
+        let (architecture, precision) = (self.architecture.as_ref(), Precision::F32);
+        Classifier { architecture, mode, examples: self.labels.len(), precision }
+    }
+
+    /// The network as the attack inside training sees it.
+    fn attacked(&self) -> Result<Classifier<'_>> {
+        Ok(Classifier { precision: self.recipe.precision()?, ..self.on(self.recipe.mode()?) })
     }
 
     fn names(batch: usize) -> Names {
@@ -269,12 +287,12 @@ impl Trainer {
     /// # Errors
     /// A shape error of the architecture.
     pub fn schedules(&self, batch: usize) -> Result<[Launches; 3]> {
-        let (names, attack, on) = (Trainer::names(batch), self.method.attack(), self.on(self.recipe.mode()?));
+        let (names, attack, on) = (Trainer::names(batch), self.method.attack(), self.attacked()?);
         let augment = self.recipe.augment()?;
         let load = RecordedAttack::record_load(attack, on, &names, batch, Purpose::ATTACK_START, augment);
-        let step = RecordedAttack::record_step(attack, on, &names, batch, false);
+        let step = RecordedAttack::schedule_step(attack, on, &names, batch, false)?;
         let update = self.record_update(batch);
-        Ok([Launches::new(&load, true)?, Launches::new(&step, true)?, Launches::new(&update, true)?])
+        Ok([Launches::new(&load, true)?, step, Launches::new(&update, true)?])
     }
 
     /// The schedules that begin and end the program of a step: they tell the device what the step is. `whole` is the

@@ -6,6 +6,7 @@ use adamant::tape::{Augment, Binary, Conv2d, Distribution, Pool, Purpose, Reduct
 use adamant::{DType, Shape, Stretch, philox};
 
 /// A launch with the tensors it reads, `Place::Tensor(i)`, and what its output holds before.
+#[derive(Clone)]
 pub struct Case {
     pub name: String,
     pub launch: Launch,
@@ -40,6 +41,7 @@ fn case(kernel: Kernel, shape: &[usize], tensors: Vec<Data<f64>>) -> Case {
         output: Place::Slot(0),
         shape: Shape::new(shape),
         dtype: if integer { DType::U32 } else { DType::F32 },
+        halves: vec![],
     };
     Case { name: format!("{:?} to {shape:?}", launch.kernel), launch, tensors, previous: vec![] }
 }
@@ -156,6 +158,7 @@ fn rows(rows: usize, columns: usize) -> Vec<Case> {
         case(Kernel::Softmax { rows, columns, log: true }, &[rows, columns], vec![logits()]),
         case(Kernel::CrossEntropy { rows, columns }, &[rows], vec![logits(), labels()]),
         case(Kernel::CrossEntropyGrad { rows, columns }, &[rows, columns], vec![logits(), labels()]),
+        case(Kernel::CrossEntropyDirection { rows, columns }, &[rows, columns], vec![logits(), labels()]),
         case(Kernel::Correct { rows, columns }, &[rows], vec![rounded(), labels()]),
         case(Kernel::ArgMax { rows, columns }, &[rows], vec![rounded()]),
         case(Kernel::OneHot { rows, columns }, &[rows, columns], vec![labels()]),

@@ -2,6 +2,7 @@
 //! bits for every number of threads.
 
 mod cases;
+mod half;
 mod reference;
 
 use adamant::cpu::{Data, Executor, Float, Workspace, allocate};
@@ -134,6 +135,7 @@ fn launch(kernel: Kernel, inputs: usize, shape: &[usize], stages: Vec<Stage>) ->
         output: Place::Slot(0),
         shape: Shape::new(shape),
         dtype: DType::F32,
+        halves: Vec::new(),
     }
 }
 

@@ -284,12 +284,20 @@ fn kernel(
                 *out = -p[(integers(inputs[1])[r] as usize).min(columns - 1)].ln();
             }
         }
-        &Kernel::CrossEntropyGrad { rows, columns } => {
+        kernel @ (&Kernel::CrossEntropyGrad { rows, columns }
+        | &Kernel::CrossEntropyDirection { rows, columns }) => {
             for r in 0..rows {
                 let p = softmax(&x(0)[r * columns..(r + 1) * columns]);
                 let label = (integers(inputs[1])[r] as usize).min(columns - 1);
+                let row = &mut out[r * columns..(r + 1) * columns];
                 for c in 0..columns {
-                    out[r * columns + c] = p[c] - f64::from(u8::from(c == label));
+                    row[c] = p[c] - f64::from(u8::from(c == label));
+                }
+                let largest = |row: &[f64]| row.iter().fold(0.0, |best: f64, x| best.max(x.abs()));
+                if matches!(kernel, Kernel::CrossEntropyDirection { .. }) && largest(row) > 0.0 {
+                    while largest(row) < 0.5 {
+                        row.iter_mut().for_each(|x| *x *= 2.0);
+                    }
                 }
             }
         }

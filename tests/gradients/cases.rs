@@ -199,6 +199,7 @@ fn number(op: &Op) -> Option<usize> {
         Op::Source { .. } | Op::Fill { .. } => return None,
         Op::ArgMax | Op::MaxPoolIndex(_) | Op::Correct | Op::OneHot | Op::GatherRows => return None,
         Op::Augment(_) => return None,
+        Op::CrossEntropyDirection => return None,
         Op::Random { distribution: Distribution::Uniform | Distribution::Normal, .. } => return None,
         Op::Unary(unary) => match unary {
             Unary::Sign => return None,
@@ -282,6 +283,7 @@ fn ops_without_a_gradient_give_zeros() {
         ("equal", x.equal(y)),
         ("gate by its condition", y.gate(x, 0.5)),
         ("correct", x.correct(row)),
+        ("cross_entropy_direction", x.cross_entropy_direction(row)),
         ("argmax", x.argmax().one_hot(3)),
         ("gather_rows", x.gather_rows(row)),
     ] {

@@ -6,7 +6,7 @@ use adamant::tape::{Binary, Conv2d, Unary};
 use adamant::{Shape, Stretch};
 
 /// `[n, h, w, c]` by a filter of `r` x `s` to `k` channels.
-fn shape(input: [usize; 4], filter: [usize; 2], k: usize, attributes: Conv2d) -> ConvShape {
+pub fn shape(input: [usize; 4], filter: [usize; 2], k: usize, attributes: Conv2d) -> ConvShape {
     let [n, h, w, c] = input;
     let [p, q] = attributes.output([h, w], filter).unwrap();
     let Conv2d { stride, padding, dilation, groups } = attributes;
@@ -19,7 +19,7 @@ fn attributes(stride: usize, padding: usize, dilation: usize, groups: usize) -> 
 }
 
 /// The three launches of a convolution, each with its depth.
-fn launches(z: ConvShape) -> [(Launch, usize); 3] {
+pub fn launches(z: ConvShape) -> [(Launch, usize); 3] {
     let cg = z.c / z.groups;
     [
         (launch(Kernel::Conv2d(z), &[z.n, z.p, z.q, z.k]), z.r * z.s * cg),
@@ -28,7 +28,7 @@ fn launches(z: ConvShape) -> [(Launch, usize); 3] {
     ]
 }
 
-fn tensors(z: ConvShape) -> [Vec<f32>; 3] {
+pub fn tensors(z: ConvShape) -> [Vec<f32>; 3] {
     let x = noise(1, z.n * z.h * z.w * z.c);
     let w = noise(2, z.r * z.s * (z.c / z.groups) * z.k);
     let dy = noise(3, z.n * z.p * z.q * z.k);

@@ -8,12 +8,15 @@ use adamant::kernels::{Calls, Compiled, Target, calls};
 use adamant::launch::{Kernel, Launch, Operand, Place, Stage};
 use adamant::tape::{Binary, Unary};
 use adamant::{DType, Shape, Stretch};
+use half::f16;
 use std::sync::{Arc, OnceLock, RwLock};
 
 /// Contents of a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Host {
     Float(Vec<f32>),
+    /// The bits of f16.
+    Half(Vec<u16>),
     U32(Vec<u32>),
     U8(Vec<u8>),
 }
@@ -22,8 +25,17 @@ impl Host {
     pub fn bytes(&self) -> &[u8] {
         match self {
             Host::Float(x) => bytemuck::cast_slice(x),
+            Host::Half(x) => bytemuck::cast_slice(x),
             Host::U32(x) => bytemuck::cast_slice(x),
             Host::U8(x) => x,
+        }
+    }
+
+    /// Floats rounded to f16.
+    pub fn halved(&self) -> Host {
+        match self {
+            Host::Float(x) => Host::Half(x.iter().map(|&x| f16::from_f32(x).to_bits()).collect()),
+            other => other.clone(),
         }
     }
 
@@ -31,6 +43,7 @@ impl Host {
     fn like(&self, bytes: &[u8]) -> Host {
         match self {
             Host::Float(_) => Host::Float(bytemuck::pod_collect_to_vec(bytes)),
+            Host::Half(x) => Host::Half(bytemuck::pod_collect_to_vec(&bytes[..2 * x.len()])),
             Host::U32(_) => Host::U32(bytemuck::pod_collect_to_vec(bytes)),
             Host::U8(_) => Host::U8(bytes.to_vec()),
         }
@@ -39,6 +52,7 @@ impl Host {
     fn to_reference(&self) -> cpu::Buffer<f64> {
         Arc::new(RwLock::new(match self {
             Host::Float(x) => Data::Float(x.iter().map(|&x| f64::from(x)).collect()),
+            Host::Half(x) => Data::Float(x.iter().map(|&x| f64::from(f16::from_bits(x))).collect()),
             Host::U32(x) => Data::U32(x.clone()),
             Host::U8(x) => Data::U8(x.clone()),
         }))
@@ -152,6 +166,7 @@ pub fn plain(kernel: Kernel, inputs: usize, shape: &[usize], dtype: DType) -> La
         output: Place::Slot(0),
         shape: Shape::new(shape),
         dtype,
+        halves: Vec::new(),
     }
 }
 

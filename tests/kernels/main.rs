@@ -3,6 +3,7 @@
 mod conv2d;
 mod device;
 mod elementwise;
+mod half;
 mod harness;
 mod kernels;
 mod matmul;

@@ -154,7 +154,7 @@ fn a_network_that_normalises_its_images_keeps_them_for_the_weights_alone() {
 }
 
 /// Holds text against a file under tests/snapshots; with UPDATE_SNAPSHOTS set it writes the file.
-fn assert_snapshot(name: &str, text: &str) {
+pub fn assert_snapshot(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(name);
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -2,6 +2,7 @@
 //! asked for, memory is never written while someone still needs it, and mistakes come back as errors.
 
 mod fusion;
+mod half;
 mod launches;
 mod memory;
 mod mistakes;

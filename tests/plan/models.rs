@@ -3,6 +3,7 @@
 use crate::{assert_same_bits, uniform};
 use adamant::attack::{Attack, Classifier, Fgsm, Names, Norm, Pgd, RecordedAttack, ThreatModel};
 use adamant::nn::{Architecture, Mode, Net, Params, architectures};
+use adamant::plan::Precision;
 use adamant::train::{Optimizer, Recipe};
 use adamant::{DType, Device, Host, Plan, Program, Shape, Step, Store, Tape};
 
@@ -16,7 +17,7 @@ const BATCH: usize = 5;
 const CLASSES: usize = 10;
 
 pub fn classifier(architecture: &dyn Architecture, mode: Mode) -> Classifier<'_> {
-    Classifier { architecture, mode, examples: 9 }
+    Classifier { architecture, mode, examples: 9, precision: Precision::F32 }
 }
 
 pub fn pgd(norm: Norm) -> Pgd {

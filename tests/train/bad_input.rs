@@ -47,6 +47,7 @@ fn names_that_are_not_known() {
     refuses(&["--optimizer", "adma"], &["optimizer", "did you mean `adam`?", "sgd"]);
     refuses(&["--schedule", "cosin"], &["schedule", "did you mean `cosine`?"]);
     refuses(&["--attack-batch-norm", "evl"], &["batch norm", "did you mean `eval`?", "train-frozen"]);
+    refuses(&["--attack-precision", "fp16"], &["attack precision", "`fp16`", "did you mean `f16`?", "f32"]);
     refuses(&["--device", "nonsense"], &["device `nonsense`", "`auto`, `cpu`, `gpu`"]);
     refuses(&["--epoch", "3"], &["--epoch", "--epochs"]);
     tiny.refuses(&["--data", "tiny", "--model", "mnist-fats"], &["model", "did you mean `mnist-fast`?"]);

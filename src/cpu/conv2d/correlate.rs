@@ -11,18 +11,18 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 /// Results that the same taps read.
-struct Phase {
+pub(super) struct Phase {
     /// Row and column of each tap in the filter, in the order the panels hold them.
-    taps: Vec<(usize, usize)>,
+    pub(super) taps: Vec<(usize, usize)>,
     /// Offsets into the buffer of the runs the taps read, and the runs' length.
-    segments: Vec<usize>,
-    run: usize,
+    pub(super) segments: Vec<usize>,
+    pub(super) run: usize,
     /// Every result of a full task: where it reads the buffer, where it is stored.
-    pixels: Vec<Row>,
+    pub(super) pixels: Vec<Row>,
     /// Lines of the panel before this phase's.
-    line: usize,
+    pub(super) line: usize,
     /// Results of the first `i` examples, or rows of an example, of a task.
-    prefix: Vec<usize>,
+    pub(super) prefix: Vec<usize>,
 }
 
 /// A convolution or its input gradient, ready to run.
@@ -129,7 +129,7 @@ impl Correlate {
 }
 
 impl Phase {
-    fn new(
+    pub(super) fn new(
         g: &Geometry,
         rows: &super::geometry::Phase,
         columns: &super::geometry::Phase,
