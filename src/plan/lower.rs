@@ -588,7 +588,7 @@ impl Lowering<'_> {
     /// Computes elementwise results again where they are read long after, instead of keeping them, when all they are
     /// made of is kept for longer anyway (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", section 3,
     /// for the cheapest of ops): of batch norm and activation the backward pass keeps what went in, not what came out.
-    fn recompute(&mut self, assignments: &[(String, usize)], frozen: &[bool]) {
+    fn recompute(&mut self, assignments: &[(String, usize)], mut frozen: Vec<bool>) {
         // Where each could stand at the earliest: a weight's gradient that goes on into the optimiser ends late.
         let mut early: Vec<usize> = self.groups.iter().map(|group| group.first).collect();
         let mut order = self.sequence();
@@ -610,13 +610,15 @@ impl Lowering<'_> {
             }
         }
         let assigned: Vec<Base> = assignments.iter().map(|(_, id)| self.value(*id).base).collect();
-        // The last first: what one is made of may be computed again itself.
+        // What is computed again from something needs that in memory: else a chain of residual blocks would be computed
+        // again all at once.
+        let mut needed = vec![false; self.groups.len()];
         for &group in order.iter().rev() {
             let g = &self.groups[group];
             let len = g.shape.len();
             let plain =
                 matches!(g.kernel, Kernel::Map { start } if start == whole(len)) && !g.stages.is_empty();
-            if !plain || len < FEWEST_RECOMPUTED || assigned.contains(&Base::Group(group)) {
+            if needed[group] || !plain || len < FEWEST_RECOMPUTED || assigned.contains(&Base::Group(group)) {
                 continue;
             }
             let gap =
@@ -641,6 +643,7 @@ impl Lowering<'_> {
                 if let Base::Group(read) = value.base {
                     readers[read].push((first, copy));
                     readers[read].sort_unstable();
+                    needed[read] = true;
                 }
             }
             for &(_, reader) in &moved {
@@ -665,6 +668,7 @@ impl Lowering<'_> {
             };
             self.groups.push(again);
             readers.push(moved);
+            frozen.push(frozen[group]);
         }
     }
 
@@ -676,7 +680,7 @@ impl Lowering<'_> {
             .collect();
         if self.fuse {
             let frozen = self.frozen(assignments, &targets);
-            self.recompute(assignments, &frozen);
+            self.recompute(assignments, frozen);
         }
         let frozen = self.frozen(assignments, &targets);
         let mut order = self.sequence();
@@ -736,11 +740,7 @@ impl Lowering<'_> {
     fn sequence(&self) -> Vec<usize> {
         let mut order: Vec<usize> =
             (0..self.groups.len()).filter(|&group| !self.groups[group].dead).collect();
-        order.sort_by_key(|&group| {
-            let g = &self.groups[group];
-            // Of results that are computed again at the same place, the later one is what an earlier one is made of.
-            (g.last, !g.again, if g.again { usize::MAX - group } else { group })
-        });
+        order.sort_by_key(|&group| (self.groups[group].last, !self.groups[group].again, group));
         order
     }
 

@@ -108,7 +108,7 @@ fn peak(schedule: &Schedule, lives: &[Life]) -> u64 {
 #[test]
 fn slots_are_shared_without_losing_a_value() {
     let data = dataset([28, 28, 1]);
-    for model in ["mlp", "mnist-fast", "mnist-madry", "preact-resnet18-w4"] {
+    for model in ["mlp", "mnist-fast", "mnist-madry", "preact-resnet18-w4", "resnet18-w4"] {
         let recipe = Recipe { model: model.into(), batch: 8, validation: 0, ..Recipe::default() };
         let architecture = architectures::by_name(model, [28, 28, 1], 10).unwrap();
         let trainer = Trainer::new(recipe, architecture, &data, &Device::cpu()).unwrap();

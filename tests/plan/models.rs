@@ -7,11 +7,12 @@ use adamant::plan::Precision;
 use adamant::train::{Optimizer, Recipe};
 use adamant::{DType, Device, Host, Plan, Program, Shape, Step, Store, Tape};
 
-const MODELS: [(&str, [usize; 3]); 4] = [
+const MODELS: [(&str, [usize; 3]); 5] = [
     ("mlp-16-8", [6, 5, 2]),
     ("mnist-fast", [12, 12, 1]),
     ("mnist-madry", [8, 8, 1]),
     ("preact-resnet18-w4-normalized", [16, 16, 3]),
+    ("resnet18-w4", [16, 16, 3]),
 ];
 const BATCH: usize = 5;
 const CLASSES: usize = 10;
