@@ -11,6 +11,7 @@ const B_COLUMNS = 1u;
 
 // #include common/finish.wgsl
 // #include common/out_scalar.wgsl
+// #include common/store_scalar.wgsl
 // #include common/index.wgsl
 // #include common/conv2d_params.wgsl
 // #include common/conv2d.wgsl

@@ -12,6 +12,7 @@ const B_COLUMNS = 1u;
 
 // #include common/finish.wgsl
 // #include common/out_scalar.wgsl
+// #include common/store_scalar.wgsl
 // #include common/index.wgsl
 // #include common/matmul.wgsl
 // #include common/a_vec4.wgsl

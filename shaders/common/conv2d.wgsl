@@ -129,37 +129,86 @@ fn split_tap(plane: Plane, tap: u32) -> vec2<u32> {
     return vec2<u32>(i, tap - i * plane.taps.y);
 }
 
-fn a_index(plane: Plane, row: Row, k: u32) -> u32 {
+// A depth of the operands, taken apart: tap row i, tap column j (among those of the phase, for an input gradient) and
+// channel c; for a weight gradient the row, column and image of a pixel of y.
+struct Depth {
+    k: u32,
+    i: u32,
+    j: u32,
+    c: u32,
+}
+
+fn depth_of(plane: Plane, k: u32) -> Depth {
     if VERB == FORWARD {
         let tap = k / params.cg;
-        let y = u32(row.y + i32((tap / params.s) * params.dilation_h));
-        let x = u32(row.x + i32((tap % params.s) * params.dilation_w));
-        let i = (row.base + y * params.w + x) * params.c + plane.c + k % params.cg;
-        return select(NONE, i, k < plane.end && y < params.h && x < params.w);
+        return Depth(k, tap / params.s, tap % params.s, k % params.cg);
     }
     if VERB == INPUT_GRAD {
         let tap = split_tap(plane, k / params.kg);
-        // From one tap of the phase to the next, dy moves by step dilation / stride: a whole number.
-        let y = u32(row.y - i32(tap.x * (params.step_h * params.dilation_h / params.stride_h)));
-        let x = u32(row.x - i32(tap.y * (params.step_w * params.dilation_w / params.stride_w)));
-        let i = (row.base + y * params.q + x) * params.k + plane.k + k % params.kg;
-        return select(NONE, i, k < plane.end && y < params.p && x < params.q);
+        return Depth(k, tap.x, tap.y, k % params.kg);
     }
     let line = k / params.q;
-    let y = u32(row.y + i32((line % params.p) * params.stride_h));
-    let x = u32(row.x + i32((k % params.q) * params.stride_w));
-    let i = (((line / params.p) * params.h + y) * params.w + x) * params.c + row.base;
-    return select(NONE, i, k < plane.end && y < params.h && x < params.w);
+    return Depth(k, line % params.p, k % params.q, line / params.p);
 }
 
-fn b_index(plane: Plane, k: u32, n: u32) -> u32 {
+// The depth `step` further on, by additions: a few turns of a loop instead of divisions.
+fn advance(plane: Plane, depth: Depth, step: u32) -> Depth {
+    var d = depth;
+    d.k += step;
+    if VERB == WEIGHT_GRAD {
+        d.j += step;
+        while d.j >= params.q {
+            d.j -= params.q;
+            d.i += 1u;
+            if d.i == params.p {
+                d.i = 0u;
+                d.c += 1u;
+            }
+        }
+        return d;
+    }
+    let channels = select(params.cg, params.kg, VERB == INPUT_GRAD);
+    let columns = select(params.s, plane.taps.y, VERB == INPUT_GRAD);
+    d.c += step;
+    while d.c >= channels {
+        d.c -= channels;
+        d.j += 1u;
+        if d.j == columns {
+            d.j = 0u;
+            d.i += 1u;
+        }
+    }
+    return d;
+}
+
+fn a_index(plane: Plane, row: Row, depth: Depth) -> u32 {
+    if VERB == FORWARD {
+        let y = u32(row.y + i32(depth.i * params.dilation_h));
+        let x = u32(row.x + i32(depth.j * params.dilation_w));
+        let i = (row.base + y * params.w + x) * params.c + plane.c + depth.c;
+        return select(NONE, i, depth.k < plane.end && y < params.h && x < params.w);
+    }
     if VERB == INPUT_GRAD {
-        let tap = plane.tap + split_tap(plane, k / params.kg) * vec2<u32>(params.step_h, params.step_w);
-        let i = ((tap.x * params.s + tap.y) * params.cg + n) * params.k + plane.k + k % params.kg;
-        return select(NONE, i, k < plane.end && n < params.cg);
+        // From one tap of the phase to the next, dy moves by step dilation / stride: a whole number.
+        let y = u32(row.y - i32(depth.i * (params.step_h * params.dilation_h / params.stride_h)));
+        let x = u32(row.x - i32(depth.j * (params.step_w * params.dilation_w / params.stride_w)));
+        let i = (row.base + y * params.q + x) * params.k + plane.k + depth.c;
+        return select(NONE, i, depth.k < plane.end && y < params.p && x < params.q);
+    }
+    let y = u32(row.y + i32(depth.i * params.stride_h));
+    let x = u32(row.x + i32(depth.j * params.stride_w));
+    let i = ((depth.c * params.h + y) * params.w + x) * params.c + row.base;
+    return select(NONE, i, depth.k < plane.end && y < params.h && x < params.w);
+}
+
+fn b_index(plane: Plane, depth: Depth, n: u32) -> u32 {
+    if VERB == INPUT_GRAD {
+        let tap = plane.tap + vec2<u32>(depth.i, depth.j) * vec2<u32>(params.step_h, params.step_w);
+        let i = ((tap.x * params.s + tap.y) * params.cg + n) * params.k + plane.k + depth.c;
+        return select(NONE, i, depth.k < plane.end && n < params.cg);
     }
     // Depth is (r, s, c) of w or (n, p, q) of dy.
-    return select(NONE, k * params.k + plane.k + n, k < plane.end && n < params.kg);
+    return select(NONE, depth.k * params.k + plane.k + n, depth.k < plane.end && n < params.kg);
 }
 
 fn out_row(plane: Plane, m: u32) -> u32 {

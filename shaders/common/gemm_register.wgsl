@@ -2,7 +2,8 @@
 // of the columns n0 + 4 (t SG + l) + c. The left operand is loaded once a subgroup, each lane a share of the rows, and
 // handed round by shuffles; four steps of depth a turn. The host chooses it only for subgroups of one known size.
 //
-// The file that includes it gives the operands: load_a, load_b, a_row, out_row, plane_of, column_count, and store_four.
+// The file that includes it gives the operands: load_a, load_b, a_row, out_row, depth_of, plane_of,
+// column_count, and store_four.
 //
 // Measured on lavapipe (Mesa 22.3, subgroups of 8, 2 cores shared with other work, so by processor time), matrix
 // product of 1024^3, GFLOP/s by tile rows x columns a lane: 16x4 12, 16x8 27, 32x4 22, 32x8 46. 64x4 and 64x8 fall to 5:
@@ -31,6 +32,11 @@ const QUARTER = max(SHARE / 4u, 1u);
 
 // The sums of each lane, [TM TN, SG].
 var<workgroup> sh_sum: array<vec4<f32>, TM * TN * SG>;
+
+// The depth `step` further on, anew: extents are constants here, and divisions by them cost next to nothing.
+fn later(plane: Plane, depth: Depth, step: u32) -> Depth {
+    return depth_of(plane, depth.k + step);
+}
 
 // The row of the tile that sum[j][l] belongs to.
 fn row_of(j: u32, l: u32) -> u32 {
@@ -68,16 +74,16 @@ fn product(
             if A_ROWS == 1u {
                 // Component c of vector kk QUARTER + jj is row 4 (jj SG + l) + c at depth k + kk.
                 let jj = j % QUARTER;
-                av[j] = load_a(plane, rows[jj], m0 + 4u * (jj * SG + lane), k + j / QUARTER);
+                av[j] = load_a(plane, rows[jj], m0 + 4u * (jj * SG + lane), depth_of(plane, k + j / QUARTER));
             } else {
-                av[j] = load_a(plane, rows[j], m0 + j * SG + lane, k);
+                av[j] = load_a(plane, rows[j], m0 + j * SG + lane, depth_of(plane, k));
             }
         }
         var bt: array<array<vec4<f32>, 4>, TN>;
         if B_COLUMNS == 0u {
             for (var t = 0u; t < TN; t++) {
                 for (var c = 0u; c < 4u; c++) {
-                    bt[t][c] = load_b(plane, k, n0 + 4u * t * SG + c);
+                    bt[t][c] = load_b(plane, depth_of(plane, k), n0 + 4u * t * SG + c);
                 }
             }
         }
@@ -85,7 +91,7 @@ fn product(
             var bv: array<vec4<f32>, TN>;
             for (var t = 0u; t < TN; t++) {
                 if B_COLUMNS == 1u {
-                    bv[t] = load_b(plane, k + kk, n0 + 4u * t * SG);
+                    bv[t] = load_b(plane, depth_of(plane, k + kk), n0 + 4u * t * SG);
                 } else {
                     bv[t] = vec4<f32>(bt[t][0][kk], bt[t][1][kk], bt[t][2][kk], bt[t][3][kk]);
                 }

@@ -1,139 +1,166 @@
-// A product of two operands by workgroups of 256, through workgroup memory. Tile 64 RM x 64, depth BK a turn; thread
-// (y, x) of 16 x 16 holds 4 RM rows and 4 columns. The next blocks are loaded into registers while the present ones
-// are multiplied.
+// A product of two operands by workgroups, through workgroup memory. Tile 4 RM WM rows x 4 RN WN columns, depth BK a
+// turn; thread (y, x) of WM x WN holds RM x RN blocks of 4 x 4 sums. The next blocks are loaded into registers while the
+// present ones are multiplied.
 //
-// Each block lies in workgroup memory as vectors along the axis that is contiguous in its operand, so that it is
-// written as it was read: where that is the depth, four rows (or columns) are read back and transposed in registers.
-// (Writing it transposed would have neighbours write components of one vector, which WGSL counts as a race.)
+// Both operands lie in workgroup memory depth by depth, [BK, rows or columns], as vectors of four neighbours, so that
+// a thread reads RM + RN vectors for 16 RM RN multiply-adds. A thread loads blocks of 4 x 4 elements and transposes
+// in registers those of an operand whose depth is contiguous. (Writing single components transposed would have
+// neighbours write components of one vector, which WGSL counts as a race.) Rows of vectors are padded by one, so that the
+// threads that write different depths meet different banks.
 //
-// The file that includes it gives the operands: load_a, load_b, a_row, out_row, plane_of, column_count.
+// Where in the operands a thread loads is taken apart into pixels and taps once; from turn to turn it is moved on by
+// additions (`advance`): a division of integers costs a GPU some 20 instructions. Nothing in the loop branches on edges:
+// what lies outside is loaded from element 0 and replaced by 0.
+//
+// Recipe after Volkov & Demmel 2008 and CUTLASS. No hardware GPU has run it yet; on software Vulkan it is right, and slow
+// as all workgroup memory is there (7 GFLOP/s).
+//
+// The file that includes it gives the operands: a_block, b_block, a_row, out_row, depth_of, advance, plane_of,
+// column_count, and store_four.
 
+// Threads along rows and columns.
+const WM = 8u;
+const WN = 16u;
+// Vectors of four rows and of four columns a thread: 1 or 2.
+const RM = 2u;
+const RN = 1u;
+// Depth a turn: a multiple of 4. RM WM BK / 4 and RN WN BK / 4 are at most WM WN: a block of each operand a thread.
 const BK = 16u;
-// Vectors of four rows a thread: 1 or 2.
-const RM = 1u;
-// Vectors from one row of sh_a and sh_b to the next: one more than it has, so that threads which read one below the
-// other meet different banks.
-const LDA = A_ROWS * (16u * RM + 1u) + (1u - A_ROWS) * (BK / 4u + 1u);
-const LDB = B_COLUMNS * 17u + (1u - B_COLUMNS) * (BK / 4u + 1u);
 
-// Left operand [BK, 64 RM] or [64 RM, BK], right operand [BK, 64] or [64, BK].
-var<workgroup> sh_a: array<vec4<f32>, (A_ROWS * BK + (1u - A_ROWS) * 64u * RM) * LDA>;
-var<workgroup> sh_b: array<vec4<f32>, (B_COLUMNS * BK + (1u - B_COLUMNS) * 64u) * LDB>;
+const THREADS = WM * WN;
+const QUADS = BK / 4u;
+// Vectors from one depth to the next.
+const LDA = RM * WM + 1u;
+const LDB = RN * WN + 1u;
 
-// Vectors i = 0 .. 3 are rows i, with the depths 4 k .. 4 k + 3, of vector r of thread row y.
-fn rows_of(y: u32, r: u32, k: u32) -> mat4x4<f32> {
-    if A_ROWS == 1u {
-        let at = 4u * k * LDA + 16u * r + y;
-        return transpose(mat4x4<f32>(sh_a[at], sh_a[at + LDA], sh_a[at + 2u * LDA], sh_a[at + 3u * LDA]));
-    }
-    let at = (64u * r + y) * LDA + k;
-    return mat4x4<f32>(sh_a[at], sh_a[at + 16u * LDA], sh_a[at + 32u * LDA], sh_a[at + 48u * LDA]);
+var<workgroup> sh_a: array<vec4<f32>, BK * LDA>;
+var<workgroup> sh_b: array<vec4<f32>, BK * LDB>;
+
+// The depth `step` further on; see a_*.wgsl.
+fn later(plane: Plane, depth: Depth, step: u32) -> Depth {
+    return advance(plane, depth, step);
 }
 
-// Vectors i = 0 .. 3 are the depths 4 k + i of the four columns of thread column x.
-fn depths_of(x: u32, k: u32) -> mat4x4<f32> {
-    if B_COLUMNS == 1u {
-        let at = 4u * k * LDB + x;
-        return mat4x4<f32>(sh_b[at], sh_b[at + LDB], sh_b[at + 2u * LDB], sh_b[at + 3u * LDB]);
-    }
-    let at = x * LDB + k;
-    return transpose(mat4x4<f32>(sh_b[at], sh_b[at + 16u * LDB], sh_b[at + 32u * LDB], sh_b[at + 48u * LDB]));
+// s + a b^T.
+fn outer(s: mat4x4<f32>, a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        fma(vec4<f32>(a.x), b, s[0]),
+        fma(vec4<f32>(a.y), b, s[1]),
+        fma(vec4<f32>(a.z), b, s[2]),
+        fma(vec4<f32>(a.w), b, s[3]),
+    );
 }
 
-@compute @workgroup_size(256)
+fn store_row(plane: Plane, v: vec4<f32>, m: u32, n: u32) {
+    let first = out_row(plane, m);
+    if first != NONE && n < column_count() {
+        store_four(v, first + n, column_count() - n);
+    }
+}
+
+// Stores the rows m to m + 3 of the columns n to n + 3.
+fn store_block(plane: Plane, s: mat4x4<f32>, m: u32, n: u32) {
+    store_row(plane, s[0], m, n);
+    store_row(plane, s[1], m + 1u, n);
+    store_row(plane, s[2], m + 2u, n);
+    store_row(plane, s[3], m + 3u, n);
+}
+
+@compute @workgroup_size(THREADS)
 fn product(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let plane = plane_of(group.z);
-    let column_tiles = (column_count() + 63u) / 64u;
+    let column_tiles = (column_count() + 4u * RN * WN - 1u) / (4u * RN * WN);
     let tile = flat(group, groups);
-    let m0 = (tile / column_tiles) * (64u * RM);
-    let n0 = (tile % column_tiles) * 64u;
-    let y = lane / 16u;
-    let x = lane % 16u;
+    let m0 = (tile / column_tiles) * (4u * RM * WM);
+    let n0 = (tile % column_tiles) * (4u * RN * WN);
+    let y = lane / WN;
+    let x = lane % WN;
 
-    // What this thread loads of a block: of a the vectors (a_m + 64 r, a_k), or (a_m, a_k + 16 / RM r) where the rows
-    // are contiguous; of b the vector (b_k, b_n). Where it puts them, from one r to the next.
-    var a_m = lane / 4u;
-    var a_k = 4u * (lane % 4u);
-    var a_to = a_m * LDA + a_k / 4u;
-    var a_step = 64u * LDA;
-    if A_ROWS == 1u {
-        a_m = 4u * (lane % (16u * RM));
-        a_k = lane / (16u * RM);
-        a_to = a_k * LDA + a_m / 4u;
-        a_step = (16u / RM) * LDA;
+    // The block of a this thread loads, rows 4 a_m and depths 4 a_k on, and of b, counted from the last thread, so that
+    // fewer threads have two. Neighbours go along the contiguous axis.
+    let loads_a = lane < RM * WM * QUADS;
+    let a_m = select(lane / QUADS, lane % (RM * WM), A_ROWS == 1u);
+    let a_k = select(lane % QUADS, lane / (RM * WM), A_ROWS == 1u);
+    let other = THREADS - 1u - lane;
+    let loads_b = other < RN * WN * QUADS;
+    let b_n = select(other / QUADS, other % (RN * WN), B_COLUMNS == 1u);
+    let b_k = select(other % QUADS, other / (RN * WN), B_COLUMNS == 1u);
+    let m = m0 + 4u * a_m;
+    let n = n0 + 4u * b_n;
+    let rows = Rows(a_row(plane, m), a_row(plane, m + 1u), a_row(plane, m + 2u), a_row(plane, m + 3u));
+    var depth_a = depth_of(plane, plane.begin + 4u * a_k);
+    var depth_b = depth_of(plane, plane.begin + 4u * b_k);
+    var next_a: mat4x4<f32>;
+    var next_b: mat4x4<f32>;
+    if loads_a {
+        next_a = a_block(plane, rows, depth_a);
     }
-    var b_n = lane / 4u;
-    var b_k = 4u * (lane % 4u);
-    var b_to = b_n * LDB + b_k / 4u;
-    if B_COLUMNS == 1u {
-        b_n = 4u * x;
-        b_k = y;
-        b_to = b_k * LDB + b_n / 4u;
+    if loads_b {
+        next_b = b_block(plane, depth_b, n);
     }
-    var rows: array<Row, RM>;
-    var next_a: array<vec4<f32>, RM>;
-    for (var r = 0u; r < RM; r++) {
-        rows[r] = a_row(plane, m0 + a_m + (1u - A_ROWS) * 64u * r);
-        next_a[r] = load_tile_a(plane, rows[r], m0 + a_m, plane.begin + a_k, r);
-    }
-    var next_b = load_b(plane, plane.begin + b_k, n0 + b_n);
+    let a_to = 4u * a_k * LDA + a_m;
+    let b_to = 4u * b_k * LDB + b_n;
 
-    var sum: array<array<vec4<f32>, 4>, RM>;
+    // Blocks of sums; the second ones of an axis stay 0 where a thread has one.
+    var sum00: mat4x4<f32>;
+    var sum01: mat4x4<f32>;
+    var sum10: mat4x4<f32>;
+    var sum11: mat4x4<f32>;
     for (var k = plane.begin; k < plane.end; k += BK) {
-        for (var r = 0u; r < RM; r++) {
-            sh_a[a_to + a_step * r] = next_a[r];
+        if loads_a {
+            sh_a[a_to] = next_a[0];
+            sh_a[a_to + LDA] = next_a[1];
+            sh_a[a_to + 2u * LDA] = next_a[2];
+            sh_a[a_to + 3u * LDA] = next_a[3];
         }
-        sh_b[b_to] = next_b;
+        if loads_b {
+            sh_b[b_to] = next_b[0];
+            sh_b[b_to + LDB] = next_b[1];
+            sh_b[b_to + 2u * LDB] = next_b[2];
+            sh_b[b_to + 3u * LDB] = next_b[3];
+        }
         workgroupBarrier();
         // Behind the end these are zeros and never used.
-        for (var r = 0u; r < RM; r++) {
-            next_a[r] = load_tile_a(plane, rows[r], m0 + a_m, k + BK + a_k, r);
+        if loads_a {
+            depth_a = advance(plane, depth_a, BK);
+            next_a = a_block(plane, rows, depth_a);
         }
-        next_b = load_b(plane, k + BK + b_k, n0 + b_n);
-        for (var kk = 0u; kk < BK / 4u; kk++) {
-            let bv = depths_of(x, kk);
-            for (var r = 0u; r < RM; r++) {
-                let av = rows_of(y, r, kk);
-                for (var i = 0u; i < 4u; i++) {
-                    var s = sum[r][i];
-                    s = fma(vec4<f32>(av[i].x), bv[0], s);
-                    s = fma(vec4<f32>(av[i].y), bv[1], s);
-                    s = fma(vec4<f32>(av[i].z), bv[2], s);
-                    s = fma(vec4<f32>(av[i].w), bv[3], s);
-                    sum[r][i] = s;
+        if loads_b {
+            depth_b = advance(plane, depth_b, BK);
+            next_b = b_block(plane, depth_b, n);
+        }
+        for (var kk = 0u; kk < BK; kk++) {
+            let a0 = sh_a[kk * LDA + y];
+            let b0 = sh_b[kk * LDB + x];
+            sum00 = outer(sum00, a0, b0);
+            if RN == 2u {
+                sum01 = outer(sum01, a0, sh_b[kk * LDB + (RN - 1u) * WN + x]);
+            }
+            if RM == 2u {
+                let a1 = sh_a[kk * LDA + (RM - 1u) * WM + y];
+                sum10 = outer(sum10, a1, b0);
+                if RN == 2u {
+                    sum11 = outer(sum11, a1, sh_b[kk * LDB + (RN - 1u) * WN + x]);
                 }
             }
         }
         workgroupBarrier();
     }
 
-    // Which rows and columns a thread holds follows from how their vectors lie: neighbours, or 16 apart.
-    let m_step = 16u - 15u * A_ROWS;
-    let n_step = 16u - 15u * B_COLUMNS;
-    for (var r = 0u; r < RM; r++) {
-        for (var i = 0u; i < 4u; i++) {
-            let m = m0 + 64u * r + (1u + 3u * A_ROWS) * y + m_step * i;
-            let first = out_row(plane, m);
-            if first != NONE {
-                for (var c = 0u; c < 4u; c++) {
-                    let n = n0 + (1u + 3u * B_COLUMNS) * x + n_step * c;
-                    if n < column_count() {
-                        out[first + n] = Stored(finish(sum[r][i][c], first + n));
-                    }
-                }
-            }
-        }
+    let to_m = m0 + 4u * y;
+    let to_n = n0 + 4u * x;
+    store_block(plane, sum00, to_m, to_n);
+    if RN == 2u {
+        store_block(plane, sum01, to_m, to_n + 4u * WN);
     }
-}
-
-// Vector r of this thread's share of a block of a.
-fn load_tile_a(plane: Plane, row: Row, m: u32, k: u32, r: u32) -> vec4<f32> {
-    if A_ROWS == 1u {
-        return load_a(plane, row, m, k + (16u / RM) * r);
+    if RM == 2u {
+        store_block(plane, sum10, to_m + 4u * WM, to_n);
     }
-    return load_a(plane, row, m + 64u * r, k);
+    if RM == 2u && RN == 2u {
+        store_block(plane, sum11, to_m + 4u * WM, to_n + 4u * WN);
+    }
 }

@@ -24,6 +24,19 @@ struct Row {
     first: u32,
 }
 
+// A depth of the operands.
+struct Depth {
+    k: u32,
+}
+
+fn depth_of(plane: Plane, k: u32) -> Depth {
+    return Depth(k);
+}
+
+fn advance(plane: Plane, depth: Depth, step: u32) -> Depth {
+    return Depth(depth.k + step);
+}
+
 fn plane_of(z: u32) -> Plane {
     let begin = z * params.chunk;
     return Plane(begin, min(begin + params.chunk, params.k), z * params.m * params.n);
@@ -37,12 +50,13 @@ fn a_row(plane: Plane, m: u32) -> Row {
     return Row(select(select(m * params.k, m, A_ROWS == 1u), NONE, m >= params.m));
 }
 
-fn a_index(plane: Plane, row: Row, k: u32) -> u32 {
-    let i = row.first + select(k, k * params.m, A_ROWS == 1u);
-    return select(i, NONE, k >= plane.end || row.first == NONE);
+fn a_index(plane: Plane, row: Row, depth: Depth) -> u32 {
+    let i = row.first + select(depth.k, depth.k * params.m, A_ROWS == 1u);
+    return select(i, NONE, depth.k >= plane.end || row.first == NONE);
 }
 
-fn b_index(plane: Plane, k: u32, n: u32) -> u32 {
+fn b_index(plane: Plane, depth: Depth, n: u32) -> u32 {
+    let k = depth.k;
     let i = select(n * params.k + k, k * params.n + n, B_COLUMNS == 1u);
     return select(i, NONE, k >= plane.end || n >= params.n);
 }

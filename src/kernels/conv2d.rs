@@ -202,7 +202,7 @@ pub(super) fn forms(launch: &Launch, target: &Target) -> Vec<Form> {
     let product = product(verb, shape);
     let families = Family::fitting(&product, target);
     let direct_below = match families[0] {
-        Family::Tile { .. } => DIRECT_BELOW_TILE,
+        Family::Tile(_) => DIRECT_BELOW_TILE,
         Family::Register { .. } => DIRECT_BELOW_REGISTER,
     };
     let mut forms = Vec::new();

@@ -51,11 +51,8 @@ pub(super) struct Product {
 /// A family with its tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
-    /// Workgroups of 256 with tiles of `64 rm` rows and 64 columns.
-    Tile {
-        /// Vectors of four rows a thread.
-        rm: usize,
-    },
+    /// Workgroups with a tile in workgroup memory.
+    Tile(Tile),
     /// Subgroups of `sg` lanes with tiles of `tm` rows and `4 tn sg` columns.
     Register {
         /// Lanes.
@@ -67,10 +64,80 @@ pub(super) enum Family {
     },
 }
 
+/// A tile of common/gemm_tile.wgsl.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tile {
+    /// Threads along the rows.
+    wm: usize,
+    /// Threads along the columns.
+    wn: usize,
+    /// Vectors of four rows a thread.
+    rm: usize,
+    /// Vectors of four columns a thread.
+    rn: usize,
+}
+
+/// The tiles a hardware GPU chooses from: 128x128 with 8x8 sums a thread, then fewer and smaller ones, which load more
+/// for each product and leave less of the device idle.
+const TILES: [Tile; 6] = [
+    Tile { wm: 16, wn: 16, rm: 2, rn: 2 },
+    Tile { wm: 16, wn: 8, rm: 2, rn: 2 },
+    Tile { wm: 8, wn: 16, rm: 2, rn: 2 },
+    Tile { wm: 8, wn: 16, rm: 2, rn: 1 },
+    Tile { wm: 16, wn: 8, rm: 2, rn: 1 },
+    Tile { wm: 8, wn: 8, rm: 1, rn: 1 },
+];
+
+/// Threads that a large GPU of today wants to be busy with: 128 cores of 256.
+const BUSY_THREADS: usize = 128 * 256;
+/// Fewest depths of a share on hardware.
+const SHORTEST_SHARE: usize = 256;
+
+impl Tile {
+    fn rows(&self) -> usize {
+        4 * self.rm * self.wm
+    }
+
+    fn columns(&self) -> usize {
+        4 * self.rn * self.wn
+    }
+
+    fn threads(&self) -> usize {
+        self.wm * self.wn
+    }
+
+    /// Tiles that cover a plane.
+    fn count(&self, product: &Product) -> usize {
+        product.rows.div_ceil(self.rows()) * product.columns.div_ceil(self.columns())
+    }
+
+    /// The depth a turn: 16, or 8 where two padded blocks of 16 exceed the workgroup memory.
+    fn depth(&self, target: &Target) -> usize {
+        let bytes = 16 * 16 * (self.rm * self.wm + self.rn * self.wn + 2);
+        if bytes <= target.workgroup_memory as usize { 16 } else { 8 }
+    }
+
+    /// What a product costs by this tile, in no unit: the multiply-adds of whole tiles, what is loaded for each, over
+    /// the share of a large device that is busy. The depth may be shared where there are few tiles. A guess that was
+    /// never measured on hardware: it orders the tiles for where nothing was measured.
+    fn cost(&self, product: &Product) -> f64 {
+        let (rows, columns) = (self.rows() as f64, self.columns() as f64);
+        let tiles = self.count(product) * product.planes;
+        let most = (product.depth / SHORTEST_SHARE).max(1);
+        let shares = (BUSY_THREADS / (tiles * self.threads()).max(1)).clamp(1, most);
+        let busy = (tiles * shares * self.threads()) as f64 / BUSY_THREADS as f64;
+        let loads = 1.0 + 24.0 / rows + 24.0 / columns;
+        let sharing = if shares > 1 { 1.1 } else { 1.0 };
+        tiles as f64 * rows * columns * loads * sharing / busy.min(1.0)
+    }
+}
+
 impl std::fmt::Display for Family {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match *self {
-            Family::Tile { rm } => write!(f, "tile {}x64", 64 * rm),
+            Family::Tile(tile) => {
+                write!(f, "tile {}x{} of {} threads", tile.rows(), tile.columns(), tile.threads())
+            }
             Family::Register { sg, tm, tn } => write!(f, "registers {tm}x{}", 4 * tn * sg),
         }
     }
@@ -80,27 +147,24 @@ impl Family {
     /// The families and tiles that fit a product on a target, the one to take unmeasured first.
     pub fn fitting(product: &Product, target: &Target) -> Vec<Family> {
         let Product { rows, columns, .. } = *product;
-        let (default, others) = if let (true, Some([4, 4] | [8, 8])) = (target.software, target.subgroup) {
+        if let (true, Some([4, 4] | [8, 8])) = (target.software, target.subgroup) {
             let sg = target.subgroup.map_or(8, |[size, _]| size as usize);
             // 32 rows is the most that Mesa unrolls, and the least that rows loaded in fours need.
             let tm = if product.a_rows || rows > 16 { 32 } else { rows.next_multiple_of(8).max(8) };
             let tn = if columns > 4 * sg { 2 } else { 1 };
             let fewer = if product.a_rows { 32 } else { 16.min(tm) };
-            let others = [(tm, 3 - tn), (fewer, tn)].map(|(tm, tn)| Family::Register { sg, tm, tn });
-            (Family::Register { sg, tm, tn }, others)
-        } else {
-            // The larger tile loads less for each product, once there are workgroups enough for a large card.
-            let large = rows.div_ceil(128) * columns.div_ceil(64) * product.planes >= 512;
-            let tile = |rm: usize| Family::Tile { rm };
-            (tile(if large { 2 } else { 1 }), [tile(1), tile(2)])
-        };
-        let mut families = vec![default];
-        for family in others {
-            if !families.contains(&family) {
-                families.push(family);
+            let mut families = vec![(tm, tn), (tm, 3 - tn)];
+            if fewer < tm {
+                families.push((fewer, tn));
             }
+            return families.into_iter().map(|(tm, tn)| Family::Register { sg, tm, tn }).collect();
         }
-        families
+        let mut tiles: Vec<Tile> = TILES
+            .into_iter()
+            .filter(|tile| tile.threads() <= target.workgroup_invocations as usize)
+            .collect();
+        tiles.sort_by(|x, y| x.cost(product).total_cmp(&y.cost(product)));
+        tiles.into_iter().map(Family::Tile).collect()
     }
 
     /// The family and tile for a product on a target.
@@ -110,18 +174,19 @@ impl Family {
 
     /// Tiles of a plane.
     fn tiles(&self, product: &Product) -> usize {
-        let (rows, columns) = match *self {
-            Family::Tile { rm } => (64 * rm, 64),
-            Family::Register { sg, tm, tn } => (tm, 4 * tn * sg),
-        };
-        product.rows.div_ceil(rows) * product.columns.div_ceil(columns)
+        match *self {
+            Family::Tile(tile) => tile.count(product),
+            Family::Register { sg, tm, tn } => {
+                product.rows.div_ceil(tm) * product.columns.div_ceil(4 * tn * sg)
+            }
+        }
     }
 
     /// Into how many shares the depth is cut and how long each is: enough workgroups for the device's cores, and sums
     /// short enough that the rounding of a long one stays small.
     pub fn shares(&self, product: &Product) -> (usize, usize) {
         let (workgroups, least, most) = match self {
-            Family::Tile { .. } => (256, 256, 8192),
+            Family::Tile(tile) => (BUSY_THREADS / tile.threads(), SHORTEST_SHARE, 8192),
             Family::Register { .. } => (8, 512, 8192),
         };
         let tiles = self.tiles(product) * product.planes;
@@ -144,7 +209,12 @@ impl Family {
         let mut grid = target.grid(self.tiles(product));
         grid[2] = planes as u32;
         let call = match *self {
-            Family::Tile { rm } => Call::new(tile, "product", params, launch, grid).constant("RM", rm as u32),
+            Family::Tile(size) => Call::new(tile, "product", params, launch, grid)
+                .constant("WM", size.wm as u32)
+                .constant("WN", size.wn as u32)
+                .constant("RM", size.rm as u32)
+                .constant("RN", size.rn as u32)
+                .constant("BK", size.depth(target) as u32),
             Family::Register { sg, tm, tn } => Call::new(register, "product", params, launch, grid)
                 .constant("SG", sg as u32)
                 .constant("TM", tm as u32)
@@ -152,7 +222,7 @@ impl Family {
         };
         let mut call =
             call.constant("A_ROWS", product.a_rows.into()).constant("B_COLUMNS", product.b_columns.into());
-        call = call.in_fours(product.out_vec4 && matches!(self, Family::Register { .. }), launch);
+        call = call.in_fours(product.out_vec4, launch);
         if !product.a_vec4 {
             call = call.include("common/a_vec4.wgsl", "common/a_scalar.wgsl");
         }

@@ -48,7 +48,9 @@ pub fn check(launch: &Launch, depth: usize, tensors: &[Vec<f32>]) {
         assert_eq!(format!("{:?}", all[0].calls), format!("{:?}", calls(launch, &way.target).unwrap()));
         let names: BTreeSet<&String> = all.iter().map(|variant| &variant.name).collect();
         assert_eq!(names.len(), all.len(), "{launch}: {names:?} do not tell {} variants apart", all.len());
-        for variant in all {
+        // The default and one of the others, in turn over the shapes: each is a pipeline to compile.
+        let other = 1 + (depth + launch.shape.len() / 7) % (all.len() - 1).max(1);
+        for (_, variant) in all.into_iter().enumerate().filter(|(i, _)| [0, other].contains(i)) {
             let name = variant.name;
             let Host::Float(got) = run_calls(way, launch, variant.calls, &inputs, &before) else {
                 unreachable!()
