@@ -1,14 +1,17 @@
 //! Convolution of NHWC images by HWIO filters, and its two gradients.
 //!
-//! Four ways, chosen by the shape: register tiles over windows read in place ([`correlate`], [`weight_grad`]), fewer
-//! products for 3x3 filters ([`winograd`]), a product scattered to its place where the gradient goes to few channels
-//! ([`scatter`]), and loops along the channels for depthwise filters ([`depthwise`]).
+//! Five ways, chosen by the shape: register tiles over windows read in place ([`correlate`], [`weight_grad`]), fewer
+//! products for 3x3 filters ([`winograd`]), two ways for a gradient that goes to few channels ([`narrow`],
+//! [`scatter`]), and loops along the channels for depthwise filters ([`depthwise`]).
 
 mod correlate;
 mod depthwise;
 mod geometry;
 mod half;
+mod narrow;
+mod points;
 mod scatter;
+mod vectors;
 mod weight_grad;
 mod winograd;
 
@@ -18,6 +21,7 @@ use super::stages::Epilogue;
 use crate::launch::{ConvShape, Kernel};
 use correlate::Correlate;
 pub(super) use half::HalfCorrelate;
+use narrow::Narrow;
 use scatter::Scatter;
 use weight_grad::WeightGrad;
 use winograd::Winograd;
@@ -49,6 +53,7 @@ enum Direction {
 
 enum Way {
     Correlate(Correlate),
+    Narrow(Narrow),
     Scatter(Scatter),
     WeightGrad(WeightGrad),
     Winograd(Winograd),
@@ -84,11 +89,17 @@ impl Convolution {
                     Some(plan) => Way::Winograd(plan),
                     None => Way::Correlate(Correlate::forward::<T>(s)),
                 },
-                Direction::InputGrad if Scatter::suits::<T>(s) => Way::Scatter(Scatter::new::<T>(s)),
-                Direction::InputGrad => match Winograd::input_grad::<T>(s) {
-                    Some(plan) => Way::Winograd(plan),
-                    None => Way::Correlate(Correlate::input_grad::<T>(s)),
-                },
+                Direction::InputGrad => {
+                    if let Some(plan) = Narrow::new::<T>(s) {
+                        Way::Narrow(plan)
+                    } else if Scatter::suits::<T>(s) {
+                        Way::Scatter(Scatter::new::<T>(s))
+                    } else if let Some(plan) = Winograd::input_grad::<T>(s) {
+                        Way::Winograd(plan)
+                    } else {
+                        Way::Correlate(Correlate::input_grad::<T>(s))
+                    }
+                }
                 Direction::WeightGrad => Way::WeightGrad(WeightGrad::new::<T>(s)),
             }
         };
@@ -99,6 +110,7 @@ impl Convolution {
     pub(super) fn scratch<T: Float>(&self) -> usize {
         match &self.way {
             Way::Correlate(plan) => plan.scratch::<T>(),
+            Way::Narrow(plan) => plan.scratch(),
             Way::Scatter(plan) => plan.scratch::<T>(),
             Way::WeightGrad(plan) => plan.scratch::<T>(),
             Way::Winograd(plan) => plan.scratch(),
@@ -129,6 +141,7 @@ impl Convolution {
         let scratch = floats(scratch);
         match &self.way {
             Way::Correlate(plan) => plan.run(a, b, out, epilogue, scratch),
+            Way::Narrow(plan) => plan.run(a, b, out, epilogue, scratch),
             Way::Scatter(plan) => plan.run(a, b, out, epilogue, scratch),
             Way::WeightGrad(plan) => plan.run(a, b, out, epilogue, scratch),
             Way::Winograd(plan) => plan.run(a, b, out, epilogue, scratch),

@@ -414,6 +414,13 @@ pub fn large_cases() -> Vec<Case> {
     cases.extend(conv([15, 4, 4, 16], [3, 3, 16], one, one, one, 1));
     cases.extend(conv([70, 2, 2, 16], [3, 3, 48], one, one, one, 1));
     cases.extend(conv([12, 2, 2, 48], [3, 3, 16], one, one, one, 1));
+    // Gradients to few channels, six rows at a time.
+    cases.extend(conv([3, 13, 18, 3], [3, 3, 64], one, one, one, 1));
+    cases.extend(conv([2, 8, 9, 4], [3, 3, 16], one, [0, 2], one, 1));
+    cases.extend(conv([5, 11, 7, 2], [3, 3, 32], one, [2, 0], one, 1));
+    cases.extend(conv([3, 28, 28, 1], [5, 5, 32], one, [2, 2], one, 1));
+    cases.extend(conv([2, 9, 21, 3], [5, 5, 16], one, [0, 3], one, 1));
+    cases.extend(conv([9, 17, 33, 1], [3, 3, 32], one, one, one, 1));
     cases.extend(pool([17, 16, 16, 40], [2, 2], [2, 2], [0, 0]));
     cases.extend(rows(4001, 10));
     cases.extend(gather(300, 97, 50));

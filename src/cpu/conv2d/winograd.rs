@@ -1,12 +1,12 @@
 //! Convolution by 3x3 filters, and its input gradient, with fewer products: each tile of M x M results is
 //! `A^T ((G w G^T) * (B^T d B)) A` for the N x N inputs d it reads, N = M + 2, so that N^2 products stand for 9 M^2
-//! (Winograd 1980; Lavin and Gray, CVPR 2016). The transforms are in [`points`]; they run along the channels.
+//! (Winograd 1980; Lavin and Gray, CVPR 2016). The transforms are in [`super::points`]; they run along the channels.
 //!
 //! For each of the N^2 positions the products over the channels are one matrix product, `[tiles, channels read] x
 //! [channels read, channels of the result]`, by the same register tile as direct convolution.
 
-mod points;
-
+use super::points;
+use super::vectors::{LANES, Zeros, load, store, transpose};
 use crate::cpu::blocks::{Scratch, for_each, for_each_block};
 use crate::cpu::float::Float;
 use crate::cpu::stages::Epilogue;
@@ -14,9 +14,6 @@ use crate::cpu::tile::{Row, Walk, multiply_rows, panel_width, run_task};
 use crate::launch::ConvShape;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
-
-/// Both channel counts must be multiples of this: the lanes of the widest vectors.
-const LANES: usize = 16;
 
 /// Channels whose filters are transformed at once where each task does so: with the inputs and the products they meet
 /// they stay in a second-level cache.
@@ -383,17 +380,6 @@ impl WithSimd for Outputs<'_> {
     }
 }
 
-/// A line of zeros, which stands for every input outside the source.
-struct Zeros(Scratch<f32>);
-
-impl Zeros {
-    fn take(len: usize) -> Zeros {
-        let mut zeros = Scratch::take(len);
-        zeros.fill(0.0);
-        Zeros(zeros)
-    }
-}
-
 impl Winograd {
     #[inline(always)]
     fn block<S: Simd, const N: usize, const M: usize>(
@@ -458,7 +444,7 @@ impl Winograd {
         let left = (tile % self.tiles[1] * M) as isize - self.before[1] as isize;
         let image = height * across * self.cin;
         let x = &x[example * image..(example + 1) * image];
-        let mut from = [[zeros.0.as_ptr(); N]; N];
+        let mut from = [[zeros.as_ptr(); N]; N];
         for (i, from) in from.iter_mut().enumerate() {
             let y = top + i as isize;
             if (0..height as isize).contains(&y) {
@@ -581,9 +567,6 @@ fn prefetch(x: &f32) {
     let _ = x;
 }
 
-/// Filters read at once for a turned panel.
-const LINES: usize = 16;
-
 /// One panel of the transformed filter.
 struct Filter<'a> {
     plan: &'a Winograd,
@@ -614,26 +597,30 @@ impl Winograd {
         let (width, cin, cout) = (panel_width::<f32>(), self.cin, self.cout);
         let (first, valid) = (panel * width, width.min(cout - panel * width));
         let depth = out.len() / (N * N * width);
-        assert!(w.len() == 9 * cin * cout && depth.is_multiple_of(LINES) && channel + depth <= cin);
+        assert!(w.len() == 9 * cin * cout && depth.is_multiple_of(LANES) && channel + depth <= cin);
         let zero = simd.splat_f32s(0.0);
-        let mut turned = Scratch::<f32>::take(9 * LINES * width);
-        for lines in (channel..channel + depth).step_by(LINES) {
+        let mut turned = Scratch::<f32>::take(9 * LANES * width);
+        for lines in (channel..channel + depth).step_by(LANES) {
             // Where each line's taps begin, and how far they are apart.
             let (from, tap, line): (&[f32], usize, usize) = if self.transposed {
                 for tap in 0..9 {
-                    for i in 0..valid {
-                        let w = &w[((8 - tap) * cout + first + i) * cin + lines..][..LINES];
-                        for (line, w) in w.iter().enumerate() {
-                            turned[(tap * LINES + line) * width + i] = *w;
-                        }
+                    // A panel is narrower than a block where vectors are short.
+                    let block = LANES.min(valid);
+                    for i in (0..valid).step_by(block) {
+                        let from = &w[((8 - tap) * cout + first + i) * cin + lines..];
+                        let to = &mut turned[tap * LANES * width + i..];
+                        assert!((block - 1) * cin + LANES <= from.len());
+                        assert!((LANES - 1) * width + block <= to.len());
+                        // SAFETY: by the assertions.
+                        unsafe { transpose(simd, from.as_ptr(), cin, block, to.as_mut_ptr(), width) };
                     }
                 }
-                (&turned, LINES * width, width)
+                (&turned, LANES * width, width)
             } else {
                 (&w[lines * cout + first..], cin * cout, cout)
             };
-            assert!(8 * tap + (LINES - 1) * line + valid <= from.len());
-            for i in 0..LINES {
+            assert!(8 * tap + (LANES - 1) * line + valid <= from.len());
+            for i in 0..LANES {
                 for lane in (0..valid).step_by(S::F32_LANES) {
                     let mut half = [[zero; 3]; N];
                     for s in 0..3 {
@@ -657,20 +644,4 @@ impl Winograd {
             }
         }
     }
-}
-
-/// # Safety
-/// A vector must be readable there.
-#[inline(always)]
-unsafe fn load<S: Simd>(from: *const f32) -> S::f32s {
-    // SAFETY: the caller's; any bits are floats.
-    unsafe { from.cast::<S::f32s>().read_unaligned() }
-}
-
-/// # Safety
-/// A vector must be writable there.
-#[inline(always)]
-unsafe fn store<S: Simd>(to: *mut f32, value: S::f32s) {
-    // SAFETY: the caller's.
-    unsafe { to.cast::<S::f32s>().write_unaligned(value) };
 }

@@ -1,9 +1,9 @@
 //! The one-dimensional transforms of Winograd's convolution by 3 taps: N = 4 for 2 results a tile (the points 0, 1,
-//! -1, infinity), N = 6 for 4 (0, a, -a, b, -b, infinity with a = sqrt(1/2), b = sqrt 2).
+//! -1, infinity), N = 6 for 4 (0, a, -a, b, -b, infinity with a = sqrt(1/2), b = sqrt 2), or for 2 by 5 taps.
 //!
 //! With `m(x) = x (x^2 - a^2) (x^2 - b^2)` and `N_p = m'(p)`, the Toom-Cook scheme for a correlation with g is
 //! `y = A^T ((G g) * (B^T d))`: row p of `B^T` holds the coefficients of `m(x) / (x - p)` (of `m` itself for
-//! infinity), row p of G is `[1, p, p^2] / N_p`, and row i of `A^T` is `p^i`.
+//! infinity), row p of G is `[1, p, p^2, ..] / N_p`, and row i of `A^T` is `p^i`.
 //!
 //! A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, with points 0, 1, -1, 2, -2;
 //! B. Barabasz, A. Anderson, K. Soodhalter and D. Gregg, "Error Analysis and Improving the Accuracy of Winograd
@@ -92,7 +92,24 @@ pub(super) fn filter<S: Simd, const N: usize>(simd: S, g: [S::f32s; 3]) -> [S::f
     y
 }
 
-/// `A^T m`.
+/// `G g` with N = 6 for the first `taps` of g, 3 or 5; the others are zeros.
+#[inline(always)]
+pub(super) fn long_filter<S: Simd>(simd: S, g: [S::f32s; 5], taps: usize) -> [S::f32s; 6] {
+    let v = Lanes(simd);
+    let at = |p2: f32| (v.fma(p2, v.fma(p2, g[4], g[2]), g[0]), v.fma(p2, g[3], g[1]));
+    let ((even_a, odd_a), (even_b, odd_b)) = (at(A2), at(B2));
+    let (even_a, even_b) = (v.scale(NA, even_a), v.scale(NB, even_b));
+    [
+        g[0],
+        v.fma(A * NA, odd_a, even_a),
+        v.fma(-A * NA, odd_a, even_a),
+        v.fma(B * NB, odd_b, even_b),
+        v.fma(-B * NB, odd_b, even_b),
+        g[taps - 1],
+    ]
+}
+
+/// `A^T m`; with N = 6, M = 4 for 3 taps and M = 2 for 5.
 #[inline(always)]
 pub(super) fn output<S: Simd, const N: usize, const M: usize>(simd: S, m: [S::f32s; N]) -> [S::f32s; M] {
     let v = Lanes(simd);
@@ -105,8 +122,12 @@ pub(super) fn output<S: Simd, const N: usize, const M: usize>(simd: S, m: [S::f3
         let (sum_b, difference_b) = (v.add(m[3], m[4]), v.sub(m[3], m[4]));
         y[0] = v.add(m[0], v.add(sum_a, sum_b));
         y[1] = v.fma(A, difference_a, v.scale(B, difference_b));
-        y[2] = v.fma(A2, sum_a, v.scale(B2, sum_b));
-        y[3] = v.fma(A * A2, difference_a, v.fma(B * B2, difference_b, m[5]));
+        if M == 2 {
+            y[1] = v.add(y[1], m[5]);
+        } else {
+            y[2] = v.fma(A2, sum_a, v.scale(B2, sum_b));
+            y[3] = v.fma(A * A2, difference_a, v.fma(B * B2, difference_b, m[5]));
+        }
     }
     y
 }
