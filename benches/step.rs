@@ -2,7 +2,7 @@
 //!
 //!     cargo bench --bench step                     # everything
 //!     cargo bench --bench step -- replay           # parts whose name contains one of these words:
-//!                                                  # replay, cost of PGD-10, cost a launch
+//!                                                  # replay, cost of PGD-10, cost a launch, tuner
 //!
 //! Two ways are always timed in turn within one run, and their medians are compared.
 
@@ -164,6 +164,40 @@ fn cost_a_launch(subjects: &[Subject]) -> Result<()> {
     Ok(())
 }
 
+/// What measured kernels gain over the fixed choice: a PGD-10 training step on two openings of the same adapter.
+fn gain_of_tuning(subjects: &[Subject]) -> Result<()> {
+    println!("\n## tuner: a PGD-10 training step with measured kernels and with the fixed ones, in turn\n");
+    println!(
+        "| device | network | batch | fixed | measured | ratio | launches, changed | measuring |\n\
+         |---|---|--:|--:|--:|--:|--:|--:|"
+    );
+    for Subject { device, name, adapter, .. } in subjects {
+        let Some(adapter) = adapter else { continue };
+        let tuned = Device::gpu(adapter)?;
+        // The file is never there: everything is measured.
+        let file = std::env::temp_dir().join(format!("adamant-bench-{}.json", std::process::id()));
+        for (model, batch) in [("mnist-fast", 128), ("preact-resnet18-w16", 16)] {
+            let tuner = tuned.tune(&file, Some(std::time::Duration::from_secs(60)));
+            let (fixed, measured) =
+                (trainer(model, "pgd", batch, device)?, trainer(model, "pgd", batch, &tuned)?);
+            let programs = (fixed.next_step()?, measured.next_step()?);
+            let times = in_turn(5, &[once(&programs.0, device), once(&programs.1, &tuned)])?;
+            let did = tuner.map(|tuner| tuner.tuned()).unwrap_or_default();
+            println!(
+                "| {name} | {model} | {batch} | {:.0} ms | {:.0} ms | {:.2} | {}, {} | {:.0} s |",
+                1e3 * times[0],
+                1e3 * times[1],
+                times[0] / times[1],
+                did.launches,
+                did.changed,
+                did.time.as_secs_f64()
+            );
+        }
+        let _ = std::fs::remove_file(file);
+    }
+    Ok(())
+}
+
 fn run() -> Result<()> {
     let filter = Filter::from_arguments();
     measure::print_machine("cargo bench --bench step");
@@ -176,6 +210,9 @@ fn run() -> Result<()> {
     }
     if filter.wants("cost a launch") {
         cost_a_launch(&subjects)?;
+    }
+    if filter.wants("tuner") {
+        gain_of_tuning(&subjects)?;
     }
     Ok(())
 }

@@ -2,9 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{self, AdapterSummary, Gpu};
+use crate::kernels::tuner::{self, Tuner};
 use crate::trace::Trace;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// How often the host and the device have talked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +39,7 @@ pub struct Device {
     /// Bytes that tensors may take on the CPU; `u64::MAX` for what the system has.
     budget: Arc<AtomicU64>,
     tracing: Arc<Mutex<Option<Arc<Trace>>>>,
+    tuner: Arc<OnceLock<Tuner>>,
 }
 
 #[derive(Clone)]
@@ -54,6 +58,7 @@ impl Device {
             counters: Arc::default(),
             budget: Arc::new(AtomicU64::new(u64::MAX)),
             tracing: Arc::default(),
+            tuner: Arc::default(),
         }
     }
 
@@ -209,6 +214,27 @@ impl Device {
 
     pub(crate) fn count_readback(&self) {
         self.counters[1].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Has the kernels of plans that are compiled from now on chosen by what the tuner's `file` remembers; what it
+    /// does not know is measured and remembered, for up to `budget` in all, or left to the fixed rule without one. See
+    /// [`crate::kernels::tuner`]. A device takes one tuner; the executors on the CPU have nothing to tune and take none.
+    /// Gives the tuner that the device has now.
+    pub fn tune(&self, file: &Path, budget: Option<Duration>) -> Option<&Tuner> {
+        match &self.kind {
+            Kind::Gpu(gpu) => Some(self.tuner.get_or_init(|| Tuner::new(gpu, file, budget))),
+            _ => None,
+        }
+    }
+
+    /// Its tuner, where it has one.
+    pub fn tuner(&self) -> Option<&Tuner> {
+        self.tuner.get()
+    }
+
+    /// What a file of a tuner's for this device is called by default; `None` on the CPU.
+    pub fn tuner_file_name(&self) -> Option<String> {
+        if let Kind::Gpu(gpu) = &self.kind { Some(tuner::file_name(gpu)) } else { None }
     }
 
     /// Records what host and device do from now on.

@@ -110,7 +110,7 @@ fn training_augments_and_validation_does_not() {
         let names: Vec<String> = trainer.store().names();
         assert_eq!(
             names.iter().any(|name| name.ends_with(".epoch")),
-            changes.len() > 0 && changes[0] != "none"
+            !changes.is_empty() && changes[0] != "none"
         );
         trainer.run(&mut Silent, &AtomicBool::new(false)).unwrap();
         weights.push(trainer.weights().unwrap());

@@ -18,7 +18,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("cpu", &["philox", "launch", "tape", "error", "shape"]),
     ("trace", &[]),
     ("gpu", &["trace", "error", "shape"]),
-    ("kernels", &["gpu", "launch", "tape", "error", "shape"]),
+    ("kernels", &["gpu", "launch", "files", "tape", "error", "shape"]),
     ("device", &["kernels", "gpu", "trace", "cpu", "launch", "error", "shape"]),
     ("tensor", &["device", "gpu", "cpu", "error", "shape"]),
     ("plan", &["tensor", "device", "kernels", "gpu", "trace", "cpu", "launch", "tape", "error", "shape"]),

@@ -136,6 +136,14 @@ struct Flags {
     /// Record what host and device do while training, for ui.perfetto.dev or chrome://tracing (JSON)
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Measure the kernels' variants on this GPU once, for a minute at most, and remember which are fastest. Off by
+    /// default: another kernel adds in another order, so that results depend on what was measured
+    #[arg(long)]
+    tune: bool,
+    /// The file in which the tuner remembers [default with --tune: one for this GPU in the user's cache folder]; without
+    /// --tune nothing is measured, and what the file does not know takes the default kernels
+    #[arg(long, value_name = "FILE")]
+    tune_cache: Option<PathBuf>,
     /// Most memory that tensors may take on the device, as 512MiB or 8GiB [default: 9/10 of a card's, half of one that
     /// shares the machine's, what is free on the CPU]
     #[arg(long, value_name = "BYTES")]
@@ -330,7 +338,12 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
         device.set_memory_budget(bytes);
     }
     say!("device    {} ({why})", device.describe());
+    start_tuner(flags, &device)?;
     let mut trainer = Trainer::new(recipe.clone(), architecture, &data.train, &device)?;
+    if let Some(tuner) = device.tuner() {
+        say!("tuner     {tuner}");
+        tuner.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+    }
     let (train, held) = trainer.sizes();
     say!(
         "data      {}: {train} to train on, {held} held out, {} to test on",
@@ -371,6 +384,7 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
     let interrupt = Interrupt::new(&resume);
     let trace = flags.trace.as_ref().map(|file| (file, Arc::new(Trace::default())));
     trace.iter().for_each(|(_, trace)| device.start_trace(trace));
+    record_tuner(&folder, &device)?;
     let outcome = trainer.run(&mut watcher, &interrupt.stop);
     watcher.progress.finish();
     if let Some((file, trace)) = trace {
@@ -399,13 +413,65 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
         }
     }
     interrupt.all_is_saved();
-    if let Err(error) = finish(trainer, &watcher, &folder, &data, &test_attack, flags) {
+    // Testing may have had kernels of its own to choose.
+    let finished = finish(trainer, &watcher, &folder, &data, &test_attack, flags);
+    if let Err(error) = finished.and_then(|()| record_tuner(&folder, &device)) {
         eprintln!("error: {error}");
         eprintln!("the weights are saved; when that is mended, test them again with\n  {resume}");
         return Ok(ExitCode::FAILURE);
     }
     say!("{:.1} s in all; results in {}", start.elapsed().as_secs_f64(), folder.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Most time that measuring kernels may take.
+const TUNING: Duration = Duration::from_secs(60);
+
+/// Gives the device a tuner, where the flags ask for one.
+fn start_tuner(flags: &Flags, device: &Device) -> Result<()> {
+    if !flags.tune && flags.tune_cache.is_none() {
+        return Ok(());
+    }
+    let Some(name) = device.tuner_file_name() else {
+        say!("tuner     the CPU executor has one way for each shape: nothing to tune");
+        return Ok(());
+    };
+    let file = match (&flags.tune_cache, cache_folder()) {
+        (Some(file), _) => file.clone(),
+        (None, Some(folder)) => folder.join("adamant").join(name),
+        (None, None) => {
+            let why =
+                "there is no cache folder to remember in (HOME is not set): name a file by --tune-cache";
+            return Err(Error::argument("tune", "without --tune-cache", why));
+        }
+    };
+    if flags.tune {
+        say!("tuner     measuring kernels that {} does not know, for a minute at most", file.display());
+    }
+    device.tune(&file, flags.tune.then_some(TUNING));
+    Ok(())
+}
+
+/// Writes into the run's record which choices its kernels are by, where there is a tuner.
+fn record_tuner(folder: &Path, device: &Device) -> Result<()> {
+    let Some(tuner) = device.tuner() else { return Ok(()) };
+    let path = folder.join("environment.json");
+    let text = std::fs::read(&path).map_err(|e| Error::io(&path, "could not read the record", e))?;
+    let record = Environment::tuned_by(&text, tuner.file(), &tuner.hash());
+    files::write_atomically(&path, record.map_err(|why| Error::file(&path, why))?.as_bytes())
+}
+
+/// The user's folder for what can be made again, by the custom of the system.
+fn cache_folder() -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    if cfg!(windows) {
+        folder("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        folder("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        // XDG Base Directory Specification.
+        folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
+    }
 }
 
 /// The checkpoint in the folder of a run.

@@ -48,6 +48,8 @@ pub struct AdapterSummary {
     pub backend: String,
     /// What it is made of.
     pub kind: AdapterKind,
+    /// Numbers of its vendor and of the device, as on the PCI bus.
+    pub ids: [u32; 2],
     /// Driver and its version.
     pub driver: String,
     /// Features of interest it offers.
@@ -108,6 +110,7 @@ fn summarise(adapter: wgpu::Adapter) -> AdapterSummary {
             wgpu::DeviceType::Cpu => AdapterKind::Software,
             wgpu::DeviceType::Other => AdapterKind::Other,
         },
+        ids: [info.vendor, info.device],
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
         features: OF_INTEREST
             .iter()

@@ -42,6 +42,7 @@ mod text;
 pub mod conv2d;
 mod conv2d_image;
 pub mod matmul;
+pub mod tuner;
 
 use self::stages::Width;
 use crate::error::{Error, Result};

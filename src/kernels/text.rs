@@ -41,6 +41,11 @@ const COMMON: &[(&str, &str)] = &[
     ("common/x_vec4.wgsl", include_str!("../../shaders/common/x_vec4.wgsl")),
 ];
 
+/// The texts that shaders may include.
+pub(super) fn included() -> impl Iterator<Item = &'static str> {
+    COMMON.iter().map(|(_, text)| *text)
+}
+
 /// The text of a shader with its includes as the files have them: what tests and editors see.
 ///
 /// # Errors

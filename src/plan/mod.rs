@@ -268,13 +268,22 @@ impl Plan {
                 buffers(&tensors, |s| if let Storage::F64(b) = s { Some(b.clone()) } else { None }),
                 store.workspace(),
             ))),
-            Kind::Gpu(gpu) => Backend::Gpu(Box::new(Compiled::new(
-                gpu,
-                &schedule.launches,
-                schedule.prologue,
-                &buffers(of_slots(), |s| if let Storage::Gpu(b) = s { Some(b.clone()) } else { None }),
-                &buffers(&tensors, |s| if let Storage::Gpu(b) = s { Some(b.clone()) } else { None }),
-            )?)),
+            Kind::Gpu(gpu) => {
+                let of = |s: &Storage| if let Storage::Gpu(b) = s { Some(b.clone()) } else { None };
+                let (slots, tensors) = (buffers(of_slots(), of), buffers(&tensors, of));
+                let (launches, prologue) = (&schedule.launches, schedule.prologue);
+                let compiled = match device.tuner() {
+                    None => Compiled::new(gpu, launches, prologue, &slots, &tensors)?,
+                    Some(tuner) => {
+                        let calls = tuner.choose(gpu, launches, |place| match place {
+                            Place::Slot(slot) => slots[slot].bytes(),
+                            Place::Tensor(tensor) => tensors[tensor].bytes(),
+                        })?;
+                        Compiled::with_calls(gpu, launches, &calls, prologue, &slots, &tensors)?
+                    }
+                };
+                Backend::Gpu(Box::new(compiled))
+            }
         };
         Ok(Plan { schedule, device, slots, tensors, backend })
     }
@@ -376,7 +385,10 @@ pub fn fits(schedules: &[Schedule], store: &Store) -> Result<()> {
         }
         match &device.kind {
             Kind::Gpu(gpu) => {
-                temporaries += kernels::scratch_bytes(&schedule.launches, &kernels::Target::of(gpu))?;
+                temporaries += match device.tuner() {
+                    None => kernels::scratch_bytes(&schedule.launches, &kernels::Target::of(gpu))?,
+                    Some(tuner) => tuner.scratch_bytes(&schedule.launches)?,
+                };
             }
             Kind::Cpu => {
                 scratch = cpu::scratch_bytes::<f32>(&schedule.launches).max(scratch);

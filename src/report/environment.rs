@@ -23,6 +23,8 @@ pub struct Environment {
     pub threads: usize,
     /// The device the run used, in words.
     pub device: String,
+    /// Where kernels were chosen by a tuner: its file and the SHA-256 of its choices, which results depend on.
+    pub tuner: Option<String>,
     /// The data sets of the run.
     pub data: Vec<DataSource>,
     /// The command line, one string an argument.
@@ -70,10 +72,23 @@ impl Environment {
             cpu: cpu_model(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             device: device.into(),
+            tuner: None,
             data,
             command: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
             started: utc(SystemTime::now()),
         }
+    }
+
+    /// An environment as JSON, with a tuner's file and the SHA-256 of its choices added.
+    ///
+    /// # Errors
+    /// A sentence for text that is no environment.
+    pub fn tuned_by(json: &[u8], file: &Path, sha256: &str) -> Result<String, String> {
+        let mut value: serde_json::Value =
+            serde_json::from_slice(json).map_err(|e| format!("is no record of an environment: {e}"))?;
+        let fields = value.as_object_mut().ok_or("is no record of an environment")?;
+        fields.insert("tuner".into(), format!("{}, sha256 {sha256}", file.display()).into());
+        Ok(serde_json::to_string_pretty(&value).unwrap_or_default() + "\n")
     }
 
     /// The environment as indented JSON that ends with a line break.

@@ -165,6 +165,35 @@ fn batch_norms_carry_what_pytorch_wants() {
 }
 
 #[test]
+fn the_tuner_remembers_in_the_users_cache_and_is_in_the_record() {
+    let tiny = Tiny::new(300);
+    let run = |flags: &[&str], out: &str| {
+        let arguments = tiny.short(&[&["--device", "0", "--steps", "2", "--out", out], flags].concat());
+        let output = tiny.command(&arguments).env("XDG_CACHE_HOME", tiny.path("cache")).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
+        (text(&output.stdout), json(&tiny, &format!("{out}/environment.json"))["tuner"].clone())
+    };
+    let (_, tuner) = run(&[], "plain");
+    assert_eq!(tuner, Value::Null);
+    assert!(
+        !tiny.path("cache/adamant").exists(),
+        "the driver has a cache of its own there, but the tuner was not asked"
+    );
+    let (out, first) = run(&["--tune"], "tuned");
+    assert!(out.contains("measured now in"), "{out}");
+    let files: Vec<_> = std::fs::read_dir(tiny.path("cache/adamant")).unwrap().collect();
+    let file = files[0].as_ref().unwrap().path();
+    assert!(files.len() == 1 && first.as_str().unwrap().contains("sha256"), "{first}");
+    assert!(first.as_str().unwrap().starts_with(&*file.to_string_lossy()), "{first}");
+    let (out, again) = run(&["--tune-cache", &file.to_string_lossy()], "again");
+    assert!(out.contains("none measured now") && again == first, "{out}");
+    assert_eq!(tiny.read("tuned/last.safetensors"), tiny.read("again/last.safetensors"));
+    let ran = tiny.runs(&tiny.short(&["--tune", "--out", "cpu"]));
+    assert!(ran.out.contains("nothing to tune"), "{}", ran.out);
+}
+
+#[test]
 fn a_dry_run_and_a_profile_leave_nothing() {
     let tiny = Tiny::new(300);
     let plan = tiny.runs(&tiny.short(&["--dry-run"]));
