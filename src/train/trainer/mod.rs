@@ -1,0 +1,229 @@
+//! The training loop: one submission a step, an epoch's validation, the best weights kept, everything resumable.
+//!
+//! In the order of a run: what is compiled (plans.rs), what a step is a function of (steps.rs), the loop that hands steps
+//! over and collects what comes back (run.rs), what is saved and gone on from (state.rs).
+
+mod plans;
+mod run;
+mod state;
+mod steps;
+
+pub use run::Outcome;
+
+use super::checkpoint::{self, Position, Weights};
+use super::feed::Feed;
+use super::{Method, Optimizer, Recipe, Schedule, method};
+use crate::attack::{Classifier, Evaluation, Names, Pgd, Rational, RecordedAttack};
+use crate::data::Dataset;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::nn::{Architecture, Mode, Params};
+use crate::plan::{Plan, Precision};
+use crate::shape::Shape;
+use crate::tensor::{Host, Store};
+use std::path::{Path, PathBuf};
+
+/// Images an evaluation takes at once: large enough to keep a device busy, small enough for any.
+pub const EVALUATION_BATCH: usize = 250;
+const LOSS: &str = "metrics.loss";
+const CORRECT: &str = "metrics.correct";
+/// Prefix of the tensors that hold averaged weights.
+const AVERAGE: &str = "average/";
+
+/// The plans of a training step for batches of one size.
+struct BatchPlans {
+    feed: Feed,
+    attack: RecordedAttack,
+    update: Plan,
+}
+
+/// A training run: a recipe, data on a device, weights.
+pub struct Trainer {
+    recipe: Recipe,
+    method: Box<dyn Method>,
+    architecture: Box<dyn Architecture>,
+    params: Params,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    store: Store,
+    /// Examples trained on, in data-set order.
+    train: Vec<u32>,
+    /// Examples held out.
+    validation: Vec<u32>,
+    labels: Vec<u32>,
+    /// SHA-256 of the data set.
+    data: String,
+    plans: Vec<(usize, BatchPlans)>,
+    judge: Option<Evaluation>,
+    position: Position,
+    best: Option<Weights>,
+    folder: Option<PathBuf>,
+}
+
+impl Trainer {
+    /// Sets up a run: data to the device, weights drawn, plans compiled.
+    ///
+    /// # Errors
+    /// A refused number of the recipe; images that do not fit the architecture; a batch larger than the data;
+    /// [`Error::OutOfMemory`] with the largest batch that fits; an error of the device.
+    pub fn new(
+        recipe: Recipe,
+        architecture: Box<dyn Architecture>,
+        data: &Dataset,
+        device: &Device,
+    ) -> Result<Trainer> {
+        recipe.check()?;
+        if data.image != architecture.input() {
+            return Err(Error::argument(
+                "model",
+                format!("`{}`", architecture.name()),
+                format!(
+                    "takes images of {:?}, but those of `{}` are {:?}",
+                    architecture.input(),
+                    data.name,
+                    data.image
+                ),
+            ));
+        }
+        let [h, w, _] = data.image;
+        if recipe.augment()?.padding >= h.min(w) {
+            let why = format!("the crop's padding must be smaller than the images, which are {h} by {w}");
+            return Err(Error::argument("augment", format!("`{}`", recipe.augment.join(",")), why));
+        }
+        let (train, validation) = data.split_validation(recipe.validation, recipe.seed)?;
+        if recipe.batch > train.len() {
+            return Err(Error::argument(
+                "batch",
+                recipe.batch,
+                format!("larger than the {} training images; use at most that", train.len()),
+            ));
+        }
+        let params = Params::of(architecture.as_ref())?;
+        let store = Store::new(device);
+        let [h, w, c] = data.image;
+        store.put("train.images", [data.len(), h, w, c], &Host::U8(data.images.clone()))?;
+        store.put("train.labels", [data.len()], &Host::U32(data.labels.clone()))?;
+        let mut trainer = Trainer {
+            method: method(&recipe)?,
+            optimizer: Optimizer::of(&recipe)?,
+            schedule: Schedule::of(&recipe)?,
+            recipe,
+            architecture,
+            store,
+            train,
+            validation,
+            labels: data.labels.clone(),
+            data: data.sha256.clone(),
+            plans: Vec::new(),
+            judge: None,
+            position: Position::default(),
+            best: None,
+            folder: None,
+            params,
+        };
+        let initial = trainer.params.initial(trainer.recipe.seed);
+        let names: Vec<String> = trainer.params.iter().map(|param| param.name.clone()).collect();
+        let weights: Weights = names.into_iter().zip(initial).collect();
+        checkpoint::put_weights(&trainer.store, &trainer.params, &weights)?;
+        for (name, values) in &weights {
+            if trainer.recipe.weight_average > 0.0 {
+                let shape = Shape::new(trainer.params.get(name).map_or(&[][..], |param| param.shape.dims()));
+                trainer.store.put(&format!("{AVERAGE}{name}"), shape, &Host::F32(values.clone()))?;
+            }
+        }
+        for name in [LOSS, CORRECT] {
+            trainer.store.put(name, Shape::scalar(), &Host::F32(vec![0.0]))?;
+        }
+        trainer.compile()?;
+        Ok(trainer)
+    }
+
+    /// Saves checkpoints into this folder from now on.
+    pub fn save_into(&mut self, folder: &Path) {
+        self.folder = Some(folder.to_path_buf());
+    }
+
+    /// The network.
+    pub fn architecture(&self) -> &dyn Architecture {
+        self.architecture.as_ref()
+    }
+
+    /// The recipe.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Its method.
+    pub fn method(&self) -> &dyn Method {
+        self.method.as_ref()
+    }
+
+    /// The attack it trains on, as accuracies are printed with it, and what it is computed in where that is not f32.
+    ///
+    /// # Errors
+    /// A refused precision of the recipe.
+    pub fn attack_line(&self) -> Result<String> {
+        let line = self.method.attack().line();
+        Ok(match self.recipe.precision()? {
+            Precision::F32 => line,
+            half => format!("{line}, in {}", half.on(self.store.device())),
+        })
+    }
+
+    /// Its tensors.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The network's parameters.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// Where it stands.
+    pub fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// Examples trained on and examples held out.
+    pub fn sizes(&self) -> (usize, usize) {
+        (self.train.len(), self.validation.len())
+    }
+
+    /// Bytes of its tensors (data set, weights, optimiser, batches) and of the temporaries that its plans share.
+    pub fn memory(&self) -> (u64, u64) {
+        (self.store.bytes(), self.store.temporary_bytes())
+    }
+
+    /// Steps of an epoch.
+    pub fn steps_an_epoch(&self) -> u32 {
+        self.train.len().div_ceil(self.recipe.batch) as u32
+    }
+
+    /// Steps of the run.
+    pub fn total_steps(&self) -> u64 {
+        u64::from(self.steps_an_epoch()) * u64::from(self.recipe.epochs)
+    }
+
+    /// The attack that judges the validation images, as its line.
+    pub fn validation_attack(&self) -> Result<Pgd> {
+        let threat = self.recipe.threat()?;
+        let steps = self.recipe.validation_steps;
+        let step_size = Rational::from((2.5e4 * threat.epsilon.value() / steps as f64).round() / 1e4);
+        Ok(Pgd { threat, steps, step_size, random_start: true })
+    }
+
+    fn on(&self, mode: Mode) -> Classifier<'_> {
+        let (architecture, precision) = (self.architecture.as_ref(), Precision::F32);
+        Classifier { architecture, mode, examples: self.labels.len(), precision }
+    }
+
+    /// The network as the attack inside training sees it.
+    fn attacked(&self) -> Result<Classifier<'_>> {
+        Ok(Classifier { precision: self.recipe.precision()?, ..self.on(self.recipe.mode()?) })
+    }
+
+    fn names(batch: usize) -> Names {
+        Names::new(&format!("batch{batch}"), "train")
+    }
+}

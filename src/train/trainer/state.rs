@@ -1,0 +1,210 @@
+//! Weights and all else that the steps to come depend on: read, saved, gone on from, and searched for what is no number.
+
+use super::{AVERAGE, CORRECT, LOSS, Trainer};
+use crate::error::{Error, Result};
+use crate::tensor::Host;
+use crate::train::checkpoint::{self, Checkpoint, Position, Weights};
+use std::path::Path;
+
+impl Trainer {
+    /// Puts averaged weights in the place of the trained ones and gives those back, if the recipe averages.
+    pub(super) fn swap_in_average(&self) -> Result<Option<Weights>> {
+        if self.recipe.weight_average == 0.0 {
+            return Ok(None);
+        }
+        let raw = self.read_weights("")?;
+        checkpoint::put_weights(&self.store, &self.params, &self.weights()?)?;
+        Ok(Some(raw))
+    }
+
+    fn read_weights(&self, prefix: &str) -> Result<Weights> {
+        let names: Vec<String> = self.params.iter().map(|param| format!("{prefix}{}", param.name)).collect();
+        let hosts = self.store.read(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let floats = hosts.into_iter().map(|host| host.to_f64().into_iter().map(|x| x as f32).collect());
+        Ok(self.params.iter().map(|param| param.name.clone()).zip(floats).collect())
+    }
+
+    /// The weights that count: averaged ones, where the recipe averages.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn weights(&self) -> Result<Weights> {
+        self.read_weights(if self.recipe.weight_average > 0.0 { AVERAGE } else { "" })
+    }
+
+    /// The best weights so far by validation, and the epoch they are of.
+    pub fn best(&self) -> Option<(&Weights, u32)> {
+        Some((self.best.as_ref()?, self.position.best?.1))
+    }
+
+    pub(super) fn reset_metrics(&self) -> Result<()> {
+        [LOSS, CORRECT].iter().try_for_each(|name| self.store.write_f32(name, &[0.0]))
+    }
+
+    /// Names of everything that the steps to come depend on.
+    fn state_names(&self) -> Vec<String> {
+        let mut names = vec![LOSS.to_string(), CORRECT.to_string()];
+        for param in &self.params {
+            names.push(param.name.clone());
+            if self.recipe.weight_average > 0.0 {
+                names.push(format!("{AVERAGE}{}", param.name));
+            }
+            if param.role.is_trained() {
+                names.extend(self.optimizer.state(&param.name));
+            }
+        }
+        names
+    }
+
+    pub(super) fn state(&self) -> Result<checkpoint::State> {
+        let names = self.state_names();
+        let hosts = self.store.read(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+        Ok(names.into_iter().zip(hosts).collect())
+    }
+
+    /// Whether everything the steps to come depend on is a number.
+    pub(super) fn is_finite(&self) -> Result<bool> {
+        Ok(self.state()?.iter().all(|(_, host)| host.to_f64().iter().all(|x| x.is_finite())))
+    }
+
+    fn restore(&self, state: &[(String, Host)]) -> Result<()> {
+        state.iter().try_for_each(|(name, host)| self.store.write(name, host))
+    }
+
+    pub(super) fn save_best(&self) -> Result<()> {
+        let (Some(folder), Some(best)) = (&self.folder, &self.best) else { return Ok(()) };
+        let (name, steps) = (self.architecture.name(), self.position.steps);
+        checkpoint::save_weights(&folder.join("best.safetensors"), &name, &self.params, best, steps)
+    }
+
+    /// Saves weights and everything needed to go on.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save(&self) -> Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let (name, steps) = (self.architecture.name(), self.position.steps);
+        checkpoint::save_weights(
+            &folder.join("last.safetensors"),
+            &name,
+            &self.params,
+            &self.weights()?,
+            steps,
+        )?;
+        let resume = folder.join("resume.safetensors");
+        let (recipe, position) = (self.recipe.clone(), self.position.clone());
+        let state = self.state()?;
+        checkpoint::save_resume(&resume, &Checkpoint { recipe, data: self.data.clone(), position, state })
+    }
+
+    /// Goes on from a saved run: to the same bits as if it had not stopped, on the same device. `checkpoint` is what
+    /// `folder` holds as `resume.safetensors`.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the checkpoint is of another recipe, architecture or data set, or `best.safetensors` is
+    /// not what it should be; this run is then as it was.
+    pub fn resume(&mut self, folder: &Path, checkpoint: Checkpoint) -> Result<()> {
+        let path = folder.join("resume.safetensors");
+        let Checkpoint { recipe, data, position, state } = checkpoint;
+        if recipe != self.recipe {
+            return Err(Error::file(&path, "it was saved under another recipe; resume without other flags"));
+        }
+        if data != self.data {
+            let why = format!(
+                "the training data in `{}` are not those the run began with (another SHA-256): put those back, or \
+                 start a new run",
+                self.recipe.data
+            );
+            return Err(Error::file(&path, why));
+        }
+        if position.epoch > recipe.epochs || position.step >= self.steps_an_epoch() {
+            let why = format!("it stands at step {} of epoch {}", position.step, position.epoch + 1);
+            return Err(Error::file(&path, format!("{why}, which the run does not have: use another copy")));
+        }
+        let names = self.state_names();
+        for (name, host) in &state {
+            let fits = self.store.get(name).is_some_and(|tensor| tensor.shape.len() == host.to_f64().len());
+            if !names.contains(name) || !fits {
+                let why = format!(
+                    "`{name}` does not belong to `{}`: another architecture",
+                    self.architecture.name()
+                );
+                return Err(Error::file(&path, why));
+            }
+        }
+        if let Some(missing) = names.iter().find(|name| !state.iter().any(|(have, _)| have == *name)) {
+            return Err(Error::file(
+                &path,
+                format!("it lacks `{missing}`: damaged, or of another architecture"),
+            ));
+        }
+        if position.best.is_some() {
+            let best = folder.join("best.safetensors");
+            self.best = Some(checkpoint::load_weights(&best, self.architecture.as_ref(), &self.params)?);
+        }
+        self.restore(&state)?;
+        self.position = position;
+        Ok(())
+    }
+
+    /// The error of a loss or a weight that is not finite. Finds the launch that first made it so, and saves the
+    /// weights that this stretch of training began with: the epoch's first, or those that were resumed from.
+    pub(super) fn not_finite(&mut self, last: u32, before: &[(String, Host)], position: &Position) -> Error {
+        match self.find_not_finite(last, before, position) {
+            Ok((launch, step)) => {
+                let kept = match (position.steps, position.step) {
+                    (0, _) => "the initial weights".to_string(),
+                    (steps, 0) => format!("the weights from before this epoch ({steps} steps)"),
+                    (steps, _) => format!("the weights that were resumed from ({steps} steps)"),
+                };
+                let file = self.folder.as_deref().unwrap_or(Path::new("")).join("last.safetensors");
+                Error::NotFinite {
+                    what: format!("training in epoch {}, step {}", position.epoch + 1, step + 1),
+                    launch,
+                    advice: format!(
+                        "Kept are {kept}, in {}. Start again with a lower learning rate",
+                        file.display()
+                    ),
+                }
+            }
+            Err(error) => error,
+        }
+    }
+
+    /// Runs again from where this stretch of training began (the same bits) to the first step after which a weight,
+    /// the optimiser's state or the loss is not finite, and that step once more launch by launch; `last` is a step of
+    /// the epoch after which one was not, counted from 1. Gives the launch and the step within the epoch, counted
+    /// from 0.
+    fn find_not_finite(
+        &mut self,
+        last: u32,
+        before: &[(String, Host)],
+        position: &Position,
+    ) -> Result<(String, u32)> {
+        self.rewind(before, position)?;
+        self.save()?;
+        let mut culprit = position.step;
+        while culprit + 1 < last {
+            self.program(culprit).run()?;
+            if !self.is_finite()? {
+                break;
+            }
+            culprit += 1;
+        }
+        self.rewind(before, position)?;
+        (position.step..culprit).try_for_each(|step| self.program(step).run())?;
+        let launch = self.program(culprit).first_not_finite()?;
+        self.rewind(before, position)?;
+        Ok((launch.unwrap_or_else(|| "none on the second run".into()), culprit))
+    }
+
+    /// Goes back to a state of this run.
+    fn rewind(&mut self, state: &[(String, Host)], position: &Position) -> Result<()> {
+        self.position = position.clone();
+        self.restore(state)?;
+        if position.step == 0 {
+            self.reset_metrics()?;
+        }
+        self.tell(&self.epoch(position.epoch)?)
+    }
+}
