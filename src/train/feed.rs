@@ -4,6 +4,9 @@
 //! once an epoch as tables with a row a step. Every step's program begins by taking its row of each and ends by
 //! counting on, so that nothing goes to the device between two steps, and the host may be as many steps ahead as it
 //! likes. Counting is a look-up too: integers are moved on a device, never calculated with.
+//!
+//! Several steps as one submission, which this would allow, would gain nothing: with submissions waiting in its queue,
+//! software Vulkan stands still for 0.3 ms between steps of 150 ms (by `train --trace`).
 
 use crate::attack::Names;
 use crate::error::Result;
