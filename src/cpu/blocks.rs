@@ -26,59 +26,91 @@ pub(super) fn lines<T: Float>(len: usize) -> usize {
     (len * size_of::<T>()).div_ceil(size_of::<Line>())
 }
 
-/// Zero-filled scratch memory for `len` floats.
-pub(super) fn scratch<T: Float>(len: usize) -> Vec<Line> {
-    vec![Line::ZERO; lines::<T>(len)]
-}
-
 /// Scratch memory as floats.
 pub(super) fn floats<T: Float>(scratch: &mut [Line]) -> &mut [T] {
     bytemuck::cast_slice_mut(scratch)
 }
 
-thread_local! {
-    /// Scratch memory of this thread, taken while in use and put back after, so it is allocated once and grows to
-    /// the largest need.
-    static SPARE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
+/// Scratch memory of a thread, taken from the front and given back from the end.
+struct Arena {
+    memory: Vec<Line>,
+    used: usize,
 }
 
-/// Floats of this thread's scratch memory, of unspecified contents; given back when dropped.
+thread_local! {
+    static ARENA: RefCell<Arena> = const { RefCell::new(Arena { memory: Vec::new(), used: 0 }) };
+}
+
+/// Makes this thread's scratch memory as large as this many cache lines.
+pub(super) fn reserve(lines: usize) {
+    ARENA.with_borrow_mut(|arena| {
+        if arena.used == 0 && arena.memory.len() < lines {
+            arena.memory = vec![Line::ZERO; lines];
+        }
+    });
+}
+
+/// Floats of this thread's scratch memory, of unspecified contents; given back when dropped, the last taken first.
 ///
 /// An object rather than a closure's argument: a closure would cut the code inside off from the vector instructions
 /// of the code around it wherever the compiler does not inline it.
 pub(super) struct Scratch<T: Float> {
-    memory: Vec<Line>,
+    start: *mut Line,
+    lines: usize,
     len: usize,
+    /// Memory of its own, where the thread's is too small.
+    own: Vec<Line>,
     float: PhantomData<T>,
 }
 
 impl<T: Float> Scratch<T> {
     /// Takes `len` floats.
     pub(super) fn take(len: usize) -> Scratch<T> {
-        let mut memory = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-        if memory.len() < lines::<T>(len) {
-            memory = scratch::<T>(len);
-        }
-        Scratch { memory, len, float: PhantomData }
+        let lines = lines::<T>(len);
+        let (start, own) = ARENA.with_borrow_mut(|arena| {
+            if arena.used == 0 && arena.memory.len() < lines {
+                arena.memory = vec![Line::ZERO; lines];
+            }
+            if arena.memory.len() - arena.used < lines {
+                let mut own = vec![Line::ZERO; lines];
+                return (own.as_mut_ptr(), own);
+            }
+            arena.used += lines;
+            // SAFETY: the lines before were taken, this many follow.
+            (unsafe { arena.memory.as_mut_ptr().add(arena.used - lines) }, Vec::new())
+        });
+        Scratch { start, lines, len, own, float: PhantomData }
     }
 }
 
 impl<T: Float> Drop for Scratch<T> {
     fn drop(&mut self) {
-        SPARE.with_borrow_mut(|spare| spare.push(std::mem::take(&mut self.memory)));
+        if !self.own.is_empty() {
+            return;
+        }
+        ARENA.with_borrow_mut(|arena| {
+            let before = arena.memory.as_mut_ptr();
+            // Given back out of turn, it would be given to two at once: then it is lost instead.
+            if before.wrapping_add(arena.used) == self.start.wrapping_add(self.lines) {
+                arena.used -= self.lines;
+            }
+        });
     }
 }
 
 impl<T: Float> Deref for Scratch<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        &bytemuck::cast_slice(&self.memory)[..self.len]
+        // SAFETY: these lines are this object's alone, are aligned for floats and hold floats: any bits are some. The
+        // thread's memory is replaced only while nothing of it is taken.
+        unsafe { std::slice::from_raw_parts(self.start.cast(), self.len) }
     }
 }
 
 impl<T: Float> DerefMut for Scratch<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut floats(&mut self.memory)[..self.len]
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.start.cast(), self.len) }
     }
 }
 

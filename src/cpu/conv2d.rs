@@ -11,11 +11,10 @@ mod half;
 mod narrow;
 mod points;
 mod scatter;
-mod vectors;
 mod weight_grad;
 mod winograd;
 
-use super::blocks::{Line, floats};
+use super::blocks::{BLOCK, Line, floats};
 use super::float::Float;
 use super::stages::Epilogue;
 use crate::launch::{ConvShape, Kernel};
@@ -116,6 +115,19 @@ impl Convolution {
             Way::Winograd(plan) => plan.scratch(),
             Way::Depthwise(Direction::WeightGrad) => depthwise::scratch(&self.shape),
             Way::Depthwise(_) | Way::Empty => 0,
+        }
+    }
+
+    /// Floats of a thread's own scratch memory that a task takes, and floats of the block of results it writes.
+    pub(super) fn own<T: Float>(&self) -> (usize, usize) {
+        match &self.way {
+            Way::Correlate(plan) => plan.own(),
+            Way::Narrow(plan) => plan.own(),
+            Way::Scatter(plan) => plan.own::<T>(),
+            Way::WeightGrad(plan) => plan.own::<T>(),
+            Way::Winograd(plan) => plan.own(),
+            Way::Depthwise(_) => (0, self.shape.w.max(self.shape.q) * self.shape.c),
+            Way::Empty => (0, BLOCK),
         }
     }
 

@@ -13,12 +13,12 @@ mod map;
 mod matmul;
 mod movement;
 mod pool;
-mod product;
 mod random;
 mod reduce;
 mod rows;
 mod stages;
 mod tile;
+mod vectors;
 
 pub use float::Float;
 pub(crate) use half::available as multiplies_halves;
@@ -26,7 +26,7 @@ pub(crate) use half::available as multiplies_halves;
 use crate::launch::{Kernel, Launch, MAX_OPERANDS, Place, is_frozen};
 use crate::shape::DType;
 use crate::tape::Augment;
-use blocks::{Line, lines, scratch};
+use blocks::{BLOCK, Line, lines, reserve};
 use conv2d::Convolution;
 use half::HalfProduct;
 use matmul::Product;
@@ -86,6 +86,9 @@ impl<T> Data<T> {
     }
 }
 
+/// Buffers that a launch reads and that are held without asking for memory.
+const FEW: usize = 8;
+
 /// A tensor's memory, shared between the store and the plans that use it.
 pub type Buffer<T> = Arc<RwLock<Data<T>>>;
 
@@ -100,16 +103,23 @@ pub fn allocate<T: Float>(dtype: DType, len: usize) -> Buffer<T> {
 
 /// Memory for a launch's partial results and packed filters, of unspecified contents between launches. Clones are the
 /// same memory: executors that do not run at once share it. It is as large as the largest need among them.
+/// Threads have scratch memory of their own, whatever they run; it counts here by what these executors need of it.
 #[derive(Clone, Default)]
-pub struct Workspace(Arc<Mutex<Vec<Line>>>);
+pub struct Workspace(Arc<Mutex<Memory>>);
+
+#[derive(Default)]
+struct Memory {
+    shared: Vec<Line>,
+    bytes: u64,
+}
 
 impl Workspace {
     /// Bytes taken.
     pub fn bytes(&self) -> u64 {
-        size_of_val(self.lock().as_slice()) as u64
+        self.lock().bytes
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Line>> {
+    fn lock(&self) -> MutexGuard<'_, Memory> {
         // What a panic leaves in it is of no interest to the next launch.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,10 +136,29 @@ fn half_product<T: Float>(launch: &Launch) -> Option<HalfProduct> {
     (T::HALVES && launch.is_half_product()).then(|| HalfProduct::new(&launch.kernel)).flatten()
 }
 
-/// Bytes of workspace that running `launches` takes.
+/// Bytes of workspace that running `launches` takes, with what each thread has of its own.
 pub fn scratch_bytes<T: Float>(launches: &[Launch]) -> u64 {
-    let needed = launches.iter().map(|launch| Ready::new::<T>(launch).scratch::<T>(launch)).max();
-    (lines::<T>(needed.unwrap_or(0)) * size_of::<Line>()) as u64
+    let ready: Vec<Ready> = launches.iter().map(Ready::new::<T>).collect();
+    Needed::of::<T>(launches, &ready).bytes()
+}
+
+/// Cache lines of scratch memory: for all threads together, and for each.
+struct Needed {
+    shared: usize,
+    own: usize,
+}
+
+impl Needed {
+    fn of<T: Float>(launches: &[Launch], ready: &[Ready]) -> Needed {
+        let all = || launches.iter().zip(ready);
+        let shared = all().map(|(launch, ready)| ready.scratch::<T>(launch)).max();
+        let own = all().map(|(launch, ready)| ready.own::<T>(launch)).max();
+        Needed { shared: lines::<T>(shared.unwrap_or(0)), own: own.unwrap_or(0) }
+    }
+
+    fn bytes(&self) -> u64 {
+        ((self.shared + rayon::current_num_threads() * self.own) * size_of::<Line>()) as u64
+    }
 }
 
 /// What a launch needs besides its memory, resolved once.
@@ -182,8 +211,25 @@ impl Ready {
         match (&self.convolution, &launch.kernel) {
             (Some(convolution), _) => convolution.scratch::<T>(),
             (None, kernel @ Kernel::Reduce { .. }) => fold_of(kernel).scratch(),
+            (None, &Kernel::MatMul { m, n, k, ta, tb }) if self.half.is_none() => {
+                Product { m, n, k, ta, tb }.scratch::<T>()
+            }
             _ => 0,
         }
+    }
+}
+
+impl Ready {
+    /// Cache lines that a task of the launch takes of its thread's own memory, at most.
+    fn own<T: Float>(&self, launch: &Launch) -> usize {
+        let (task, block) = match (&self.convolution, &launch.kernel) {
+            (Some(convolution), _) => convolution.own::<T>(),
+            (None, &Kernel::MatMul { m, n, k, ta, tb }) => Product { m, n, k, ta, tb }.own::<T>(),
+            _ => (0, BLOCK.max(launch.shape.dims().last().copied().unwrap_or(1))),
+        };
+        // What the output held, or what replaces it; a piece of memory begins with a cache line.
+        let previous = if self.steps.read_previous() { lines::<T>(block) } else { 0 };
+        lines::<T>(task) + previous + 2
     }
 }
 
@@ -225,11 +271,15 @@ impl<T: Float> Executor<T> {
                 half.frozen = is_frozen(&launches, prologue, launch.inputs[1]);
             }
         }
-        let needed = launches.iter().zip(&ready).map(|(launch, ready)| ready.scratch::<T>(launch)).max();
-        let needed = needed.unwrap_or(0);
-        if workspace.lock().len() < lines::<T>(needed) {
-            *workspace.lock() = scratch::<T>(needed);
+        let needed = Needed::of::<T>(&launches, &ready);
+        {
+            let mut memory = workspace.lock();
+            memory.bytes = memory.bytes.max(needed.bytes());
+            if memory.shared.len() < needed.shared {
+                memory.shared = vec![Line::ZERO; needed.shared];
+            }
         }
+        rayon::broadcast(|_| reserve(needed.own));
         Executor { launches, prologue, ready, slots, tensors, workspace }
     }
 
@@ -248,6 +298,16 @@ impl<T: Float> Executor<T> {
     /// they do not write was last changed.
     pub fn run(&mut self) {
         on_a_worker(|| (self.prologue..self.launches.len()).for_each(|index| self.launch(index)));
+    }
+
+    /// As [`Executor::begin`] and then [`Executor::run`] so many times.
+    pub fn repeat(&mut self, times: usize) {
+        if times > 0 {
+            on_a_worker(|| {
+                self.begin();
+                (0..times).for_each(|_| self.run());
+            });
+        }
     }
 
     /// Runs one launch.
@@ -273,16 +333,31 @@ impl<T: Float> Executor<T> {
             Place::Slot(i) => &self.slots[i],
             Place::Tensor(i) => &self.tensors[i],
         };
-        let reads: Vec<RwLockReadGuard<Data<T>>> = ready
-            .reads
-            .iter()
-            .map(|&place| buffer(place).read().unwrap_or_else(PoisonError::into_inner))
-            .collect();
+        // No memory is asked for in a run: the locks of a launch lie on the stack, but for a concatenation of many.
+        let lock = |&place: &Place| buffer(place).read().unwrap_or_else(PoisonError::into_inner);
+        let few = ready.reads.len().min(FEW);
+        let (first, rest) = ready.reads.split_at(few);
+        let mut held: [Option<RwLockReadGuard<Data<T>>>; FEW] = [const { None }; FEW];
+        held.iter_mut().zip(first).for_each(|(held, place)| *held = Some(lock(place)));
+        let more: Vec<RwLockReadGuard<Data<T>>> = rest.iter().map(lock).collect();
         let mut output = buffer(launch.output).write().unwrap_or_else(PoisonError::into_inner);
-        let inputs: Vec<&Data<T>> = ready.inputs.iter().map(|&i| &*reads[i]).collect();
+        let nothing = Data::U8(Vec::new());
+        let read = |at: usize| match held.get(at) {
+            Some(held) => held.as_deref().unwrap_or(&nothing),
+            None => &more[at - FEW],
+        };
+        let mut few = [&nothing; FEW];
+        let many: Vec<&Data<T>>;
+        let inputs: &[&Data<T>] = if ready.inputs.len() <= FEW {
+            few.iter_mut().zip(&ready.inputs).for_each(|(input, &at)| *input = read(at));
+            &few[..ready.inputs.len()]
+        } else {
+            many = ready.inputs.iter().map(|&at| read(at)).collect();
+            &many
+        };
         let mut operands: [&[T]; MAX_OPERANDS] = [&[]; MAX_OPERANDS];
-        for (operand, &(read, len)) in operands.iter_mut().zip(&ready.operands) {
-            *operand = reads[read].float(len);
+        for (operand, &(at, len)) in operands.iter_mut().zip(&ready.operands) {
+            *operand = read(at).float(len);
         }
         let before = Epilogue { steps: &ready.before, operands, reads_previous: false };
         let epilogue =
@@ -299,10 +374,10 @@ impl<T: Float> Executor<T> {
                     return half.product.run(inputs[0].float(a), &half.packed, &mut out[..len], &epilogue);
                 }
                 let convolution = ready.convolution.as_ref();
-                let scratch = &mut self.workspace.lock();
-                run_floats(launch, convolution, &inputs, &mut out[..len], &before, &epilogue, scratch);
+                let scratch = &mut self.workspace.lock().shared;
+                run_floats(launch, convolution, inputs, &mut out[..len], &before, &epilogue, scratch);
             }
-            Data::U32(out) => run_integers(launch, &inputs, &mut out[..len]),
+            Data::U32(out) => run_integers(launch, inputs, &mut out[..len]),
             Data::U8(_) => unreachable!("no launch writes bytes"),
         }
     }
@@ -357,7 +432,7 @@ fn run_floats<T: Float>(
         }
         &Kernel::MatMul { m, n, k, ta, tb } => {
             let product = Product { m, n, k, ta, tb };
-            matmul::matmul(product, inputs[0].float(m * k), inputs[1].float(k * n), out, epilogue);
+            matmul::matmul(product, inputs[0].float(m * k), inputs[1].float(k * n), out, epilogue, scratch);
         }
         Kernel::PoolGather(s) => {
             pool::gather(s, inputs[0].float(s.input()), inputs[1].u32(s.output()), out, epilogue);

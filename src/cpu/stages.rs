@@ -44,6 +44,12 @@ impl Steps {
         Steps::of(launch.before(), launch)
     }
 
+    /// None at all.
+    #[cfg(test)]
+    pub(super) fn none() -> Steps {
+        Steps(Vec::new())
+    }
+
     fn of(stages: &[Stage], launch: &Launch) -> Steps {
         let operands = launch.operands();
         let step = |stage: &Stage| match *stage {

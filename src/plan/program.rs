@@ -1,7 +1,6 @@
 //! Plans and repeats of plans as one submission.
 
 use super::{Backend, Plan};
-use crate::cpu::{Executor, Float};
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::gpu::Pass;
@@ -145,8 +144,8 @@ impl<'a> Program<'a> {
             let start = trace.as_ref().map_or(0.0, |trace| trace.now());
             let (times, plan) = step.parts();
             match &plan.backend {
-                Backend::F32(executor) => repeat(&mut executor.borrow_mut(), times),
-                Backend::F64(executor) => repeat(&mut executor.borrow_mut(), times),
+                Backend::F32(executor) => executor.borrow_mut().repeat(times),
+                Backend::F64(executor) => executor.borrow_mut().repeat(times),
                 Backend::Gpu(_) => {}
             }
             record(&|end| Event::Device { submission, name: self.name(index), start, end });
@@ -230,14 +229,6 @@ impl<'a> Program<'a> {
             }
         }
         Ok(None)
-    }
-}
-
-/// The prologue once, the rest so many times.
-fn repeat<T: Float>(executor: &mut Executor<T>, times: usize) {
-    if times > 0 {
-        executor.begin();
-        (0..times).for_each(|_| executor.run());
     }
 }
 

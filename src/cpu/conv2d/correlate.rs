@@ -65,6 +65,13 @@ impl Correlate {
         self.geometry.groups * self.panels * self.lines * panel_width::<T>()
     }
 
+    /// Floats of scratch memory of a task, and of its block of results.
+    pub(super) fn own(&self) -> (usize, usize) {
+        let g = &self.geometry;
+        let buffer = if g.direct { 0 } else { g.examples * g.buffer(g.band) };
+        (buffer, g.examples * g.band * g.result_row())
+    }
+
     /// `out = stages(correlation of x with w)`.
     pub(super) fn run<T: Float>(
         &self,

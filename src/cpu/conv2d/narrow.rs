@@ -7,11 +7,11 @@
 //! place of 12 (3 taps, 4 rows) or of 10 (5 taps, 2 rows); across the columns the taps are taken one by one.
 
 use super::points;
-use super::vectors::{LANES, Zeros, load, store, sum_across};
 use crate::cpu::blocks::{Scratch, for_each_block};
 use crate::cpu::float::Float;
 use crate::cpu::stages::Epilogue;
 use crate::cpu::tile::run_task;
+use crate::cpu::vectors::{LANES, Zeros, load, store, sum_across};
 use crate::launch::ConvShape;
 use pulp::{Simd, WithSimd};
 
@@ -50,6 +50,19 @@ impl Narrow {
     /// Floats of scratch memory for the transformed filter.
     pub(super) fn scratch(&self) -> usize {
         N * self.shape.s * self.shape.c * self.shape.k
+    }
+
+    /// Floats of a position's inputs for all positions, of the partial sums of one, and of the sums of all: what a task
+    /// takes of scratch memory, with a line of zeros.
+    fn parts(&self, lanes: usize) -> [usize; 3] {
+        let width = BLOCK * self.shape.c;
+        [N * self.shape.k * self.columns, width * lanes, N * width]
+    }
+
+    /// Floats of scratch memory of a task, and of its block of results.
+    pub(super) fn own(&self) -> (usize, usize) {
+        let s = &self.shape;
+        (s.k + self.parts(LANES).iter().sum::<usize>() + LANES, self.examples * s.h * s.w * s.c)
     }
 
     /// `out = stages(gradient of the convolution by its input)`.
@@ -130,13 +143,12 @@ impl WithSimd for Task<'_> {
         let Task { plan, dy, filter, example, out } = self;
         let s = &plan.shape;
         let (image, row) = (s.h * s.w * s.c, s.w * s.c);
-        let floats = N * (s.k / S::F32_LANES) * plan.columns * S::F32_LANES;
-        // Sums of a position, whole groups of them.
-        let width = BLOCK * s.c;
+        let [floats, part, sum] = plan.parts(S::F32_LANES);
+        let width = sum / N;
         let zeros = Zeros::take(s.k);
-        let mut scratch = Scratch::<f32>::take(floats + width * S::F32_LANES + N * width);
+        let mut scratch = Scratch::<f32>::take(floats + part + sum);
         let (inputs, rest) = scratch.split_at_mut(floats);
-        let (parts, sums) = rest.split_at_mut(width * S::F32_LANES);
+        let (parts, sums) = rest.split_at_mut(part);
         let rows = N + 1 - s.r;
         for (index, out) in out.chunks_exact_mut(image).enumerate() {
             let dy = &dy[(example + index) * s.p * s.q * s.k..][..s.p * s.q * s.k];

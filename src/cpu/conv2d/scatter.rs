@@ -61,6 +61,13 @@ impl Scatter {
         self.panels * self.shape.k * panel_width::<T>()
     }
 
+    /// Floats of scratch memory of a task, and of its block of results.
+    pub(super) fn own<T: Float>(&self) -> (usize, usize) {
+        let s = &self.shape;
+        let products = self.band * s.q * self.panels * panel_width::<T>();
+        (self.padded[0] * self.padded[1] * s.c + products, self.examples * s.h * s.w * s.c)
+    }
+
     /// `out = stages(gradient of the convolution by its input)`.
     pub(super) fn run<T: Float>(
         &self,

@@ -74,6 +74,13 @@ impl WeightGrad {
         self.splits * self.copy::<T>()
     }
 
+    /// Floats of scratch memory of a task, and of its block of results.
+    pub(super) fn own<T: Float>(&self) -> (usize, usize) {
+        let g = &self.geometry;
+        let lines = g.band * g.columns.results * panel_width::<T>();
+        (g.examples * (g.buffer(g.band) + lines), BLOCK.max(g.cout * g.groups))
+    }
+
     /// `out = stages(sum over examples and pixels of x dy)`.
     pub(super) fn run<T: Float>(
         &self,

@@ -6,11 +6,11 @@
 //! [channels read, channels of the result]`, by the same register tile as direct convolution.
 
 use super::points;
-use super::vectors::{LANES, Zeros, load, store, transpose};
 use crate::cpu::blocks::{Scratch, for_each, for_each_block};
 use crate::cpu::float::Float;
 use crate::cpu::stages::Epilogue;
 use crate::cpu::tile::{Row, Walk, multiply_rows, panel_width, run_task};
+use crate::cpu::vectors::{LANES, Zeros, load, store, transpose};
 use crate::launch::ConvShape;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -168,6 +168,20 @@ impl Winograd {
     /// The same of products.
     fn result_plane(&self) -> usize {
         self.rows.len() * self.panels() * panel_width::<f32>() + APART
+    }
+
+    /// Floats of scratch memory of a task, and of its block of results. Of a block's tiles there are as many as of all
+    /// where they are done together.
+    pub(super) fn own(&self) -> (usize, usize) {
+        let (width, count) = (panel_width::<f32>(), self.rows.len());
+        let turned = 9 * LANES * width;
+        let task = if self.together {
+            self.positions() * DEPTH * width + turned
+        } else {
+            (self.positions() * (count * (self.cin + width) + 2 * APART)).max(turned)
+        };
+        let rows = self.examples * self.result[0].min(self.band * self.tile);
+        (task + self.cin + 2 * LANES, rows * self.result[1] * self.cout)
     }
 
     /// `out = stages(correlation of x with w)`.

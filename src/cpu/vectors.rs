@@ -1,7 +1,9 @@
 //! Vectors of f32 in memory, and what needs more than lane by lane arithmetic.
 
-use crate::cpu::blocks::Scratch;
-use pulp::Simd;
+use super::blocks::Scratch;
+use super::float::Float;
+use super::tile::run_task;
+use pulp::{Simd, WithSimd};
 use std::ops::Deref;
 
 /// Lanes of the widest vectors: extents that are a multiple of this are whole vectors on every processor.
@@ -83,6 +85,59 @@ pub(super) unsafe fn transpose<S: Simd>(
     }
 }
 
+/// `to[j * to_line + i] = from[i * line + j]` for `i < lines` and `j < columns`.
+pub(super) fn turn<T: Float>(
+    from: &[T],
+    [lines, columns]: [usize; 2],
+    line: usize,
+    to: &mut [T],
+    to_line: usize,
+) {
+    if lines * columns == 0 {
+        return;
+    }
+    assert!((lines - 1) * line + columns <= from.len() && (columns - 1) * to_line + lines <= to.len());
+    let (mut whole_lines, mut whole_columns) = (0, 0);
+    if std::any::TypeId::of::<T>() == std::any::TypeId::of::<f32>() {
+        (whole_lines, whole_columns) = (lines / LANES * LANES, columns / LANES * LANES);
+        let (from, to): (&[f32], &mut [f32]) = (bytemuck::cast_slice(from), bytemuck::cast_slice_mut(to));
+        run_task(Turn { from, whole: [whole_lines, whole_columns], line, to, to_line });
+    }
+    for i in 0..lines {
+        let first = if i < whole_lines { whole_columns } else { 0 };
+        for j in first..columns {
+            to[j * to_line + i] = from[i * line + j];
+        }
+    }
+}
+
+/// The whole blocks of [`turn`], whose lengths it has asserted.
+struct Turn<'a> {
+    from: &'a [f32],
+    whole: [usize; 2],
+    line: usize,
+    to: &'a mut [f32],
+    to_line: usize,
+}
+
+impl WithSimd for Turn<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Turn { from, whole, line, to, to_line } = self;
+        for i in (0..whole[0]).step_by(LANES) {
+            for j in (0..whole[1]).step_by(LANES) {
+                // SAFETY: the block lies in the lines and columns that both hold.
+                unsafe {
+                    let from = from.as_ptr().add(i * line + j);
+                    let to = to.as_mut_ptr().add(j * to_line + i);
+                    transpose(simd, from, line, LANES, to, to_line);
+                }
+            }
+        }
+    }
+}
+
 /// With AVX-512: trees of shuffles, each of which halves what is left to do.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -158,8 +213,6 @@ mod x86 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::tile::run_task;
-    use pulp::WithSimd;
 
     struct Both<'a> {
         x: &'a [f32],
@@ -178,6 +231,23 @@ mod tests {
             }
             // SAFETY: 15 lines of 20 and a vector lie in x, 15 of 17 and a vector in the other.
             unsafe { transpose(simd, self.x.as_ptr(), 20, 16, self.turned.as_mut_ptr(), 17) };
+        }
+    }
+
+    #[test]
+    fn turns_matrices_of_any_extents() {
+        for [lines, columns] in [[1, 1], [16, 16], [3, 40], [33, 17], [50, 31], [0, 5]] {
+            let (line, to_line) = (columns + 2, lines + 3);
+            let x: Vec<f64> = (0..lines * line).map(|i| i as f64).collect();
+            let small: Vec<f32> = x.iter().map(|&x| x as f32).collect();
+            let (mut y, mut small_y) = (vec![0.0; columns * to_line], vec![0.0; columns * to_line]);
+            turn(&x, [lines, columns], line, &mut y, to_line);
+            turn(&small, [lines, columns], line, &mut small_y, to_line);
+            for at in 0..y.len() {
+                let (j, i) = (at / to_line, at % to_line);
+                let want = if i < lines { x[i * line + j] } else { 0.0 };
+                assert_eq!((y[at], f64::from(small_y[at])), (want, want), "{lines} {columns}: {i}, {j}");
+            }
         }
     }
 
