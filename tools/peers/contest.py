@@ -1,6 +1,7 @@
 """The contest: who takes part, the rounds, the record."""
 
 import datetime
+import importlib.util
 import json
 import os
 import pathlib
@@ -26,6 +27,8 @@ TOLERANCE = 1e-4
 LIMITS = {"weight_gradients": 1e-2, "loss": 0.05}
 # Share of a batch's images whose input gradient may differ more, because a ReLU turns over.
 TURNED = 0.5
+# Works that are more than another one.
+HEAVIER = {"W1": ("W2c",), "W2a": ("W2b", "W2c"), "W2b": ("W2c",)}
 # Seconds that the runs of a round fill at least.
 ROUND = 0.1
 
@@ -114,19 +117,59 @@ def contestants(options, root):
     torch("torch compile channels_last", "cpu", "--compile", "--channels-last", does=steps, missing=no_compiler)
     only_attacks = lambda name, work: attacks(name, work) and steps(name, work)  # noqa: E731
     torch("torchattacks channels_last", "cpu", "--torchattacks", "--channels-last", does=only_attacks)
-    for adapter in adapters(worker):
+    burn, no_burn = setup.rust_peer(options, "burn")
+    candle, no_candle = setup.rust_peer(options, "candle")
+    found.append(Contestant("burn flex", "cpu", [str(burn), "flex"], does=peers, missing=no_burn))
+    found.append(Contestant("candle", "cpu", [str(candle)], does=peers, missing=no_candle))
+    found.append(tinygrad(python, "cpu", "CPU"))
+    seen = adapters(worker)
+    for adapter in seen:
         device = f"vulkan {adapter['index']}"
+        about = {"adapter": adapter["name"], "software": adapter["software"]}
         does = software if adapter["software"] else None
-        one = Contestant("adamant", device, [str(worker), "worker", str(adapter["index"])], does=does)
-        one.about = {"adapter": adapter["name"], "software": adapter["software"]}
-        found.append(one)
+        of_peers = (lambda name, work: software(name, work) and peers(name, work)) if adapter["software"] else peers
+        on_it = [Contestant("adamant", device, [str(worker), "worker", str(adapter["index"])], does=does)]
+        # The peers pick an adapter by themselves: hardware before software, the first one.
+        if adapter == next((a for a in seen if not a["software"]), seen[0]):
+            on_it.append(Contestant("burn wgpu", device, [str(burn), "vulkan"], does=of_peers, missing=no_burn))
+            on_it.append(tinygrad(python, device, "WEBGPU", of_peers))
+        for one in on_it:
+            one.about = dict(about)
+        found += on_it
     if has_cuda(python):
+        cuda, no_cuda = setup.rust_peer(options, "burn", "cuda")
+        found.append(Contestant("burn cuda", "cuda", [str(cuda), "cuda"], does=peers, missing=no_cuda))
         for precision in ["fp32", "tf32", "amp"]:
             flags = ["--precision", precision, "--channels-last"]
             torch(f"torch {precision} channels_last", "cuda", *flags)
         torch("torch fp32", "cuda")
         torch("torch compile amp channels_last", "cuda", "--precision", "amp", "--channels-last", "--compile", missing=no_compiler)
     return found
+
+
+def tinygrad(python, device, backend, does=None):
+    """tinygrad on one of its backends; what it lacks, if anything."""
+    found = lambda module: importlib.util.find_spec(module)  # noqa: E731
+    environment, missing = {"DEV": backend, "CPU_COUNT": str(os.cpu_count())}, None
+    if not found("tinygrad"):
+        missing = "tinygrad is not installed"
+    elif backend == "CPU":
+        compilers = ["clang", *(f"clang-{version}" for version in range(25, 13, -1))]
+        compiler = next(filter(shutil.which, compilers), None)
+        environment["CC"] = compiler or ""
+        missing = None if compiler else "tinygrad's CPU backend needs clang"
+    elif found("pydawn"):
+        folder = pathlib.Path(found("pydawn").origin).parent / "lib"
+        environment["WEBGPU_PATH"] = next(map(str, folder.glob(f"*{platform.machine()}.so")), "")
+    else:
+        missing = "tinygrad's WEBGPU backend needs dawn-python"
+    command = [python, str(HERE / "tinygrad_worker.py")]
+    return Contestant(f"tinygrad {backend}", device, command, environment, does or peers, missing)
+
+
+def peers(name, work):
+    """What is asked of the slower engines: not the scaling of W4 nor W2's standard step."""
+    return not name.startswith(("W2 standard", "W4"))
 
 
 def software(name, work):
@@ -197,6 +240,8 @@ class Contest:
         command = [sys.executable, str(HERE / "torch_worker.py"), "--threads", str(options.threads), "--reference"]
         self.referee = Contestant("reference", "cpu", command)
         self.rounds = 3 if options.quick else options.rounds
+        # Contestants that took too long, and at which work.
+        self.too_slow = {}
 
     def prepare(self, work):
         """The files of a work's inputs and of PyTorch's results, made when they are missing."""
@@ -237,11 +282,17 @@ class Contest:
         entries = [Entry(one) for one in everyone if not one.does or one.does(name, work)]
         inputs, reference = self.prepare(work)
         for entry in entries:
+            lighter = self.too_slow.get(entry.contestant)
             if entry.contestant.missing:
                 entry.why = entry.contestant.missing
                 continue
+            if lighter and name in HEAVIER.get(lighter, ()):
+                entry.why = f"not tried: {lighter} took more than {self.options.limit:.0f} s"
+                continue
             print(f"\r\033[K{name}: {entry.contestant.device} {entry.contestant.name}", end="", file=sys.stderr, flush=True)
             self.enter(entry, work, inputs, reference)
+            if entry.why and entry.why.startswith("took more than"):
+                self.too_slow[entry.contestant] = name
         for turn in range(self.rounds):
             print(f"\r\033[K{name}: round {turn + 1} of {self.rounds}", end="", file=sys.stderr, flush=True)
             for entry in entries:

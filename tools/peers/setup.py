@@ -50,14 +50,15 @@ def adamant(options, root):
     raise SystemExit("cargo built no worker")
 
 
-def rust_peer(options, name):
+def rust_peer(options, name, feature=None):
     """The binary of the package tools/peers/NAME, built under the folder of the peers; or why there is none."""
-    target = options.folder / "rust"
+    target = options.folder / ("rust" if feature is None else f"rust-{feature}")
     binary = target / "release" / f"{name}-worker"
     if options.no_setup or not shutil.which("cargo"):
         return (binary, None) if binary.exists() else (None, "not built, and nothing is to be set up")
     say(f"building {name} (the first time takes minutes)")
     command = ["cargo", "build", "--release", "--locked", "--manifest-path", str(HERE / name / "Cargo.toml")]
+    command += ["--features", feature] if feature else []
     environment = {**os.environ, "CARGO_TARGET_DIR": str(target), "CARGO_INCREMENTAL": "0"}
     if subprocess.call(command, env=environment, stdout=sys.stderr):
         return None, "does not build here"
