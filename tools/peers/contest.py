@@ -47,7 +47,14 @@ class Contestant:
 
     def start(self, options):
         threads = str(options.threads)
-        names = ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LP_NUM_THREADS", "THREADS"]
+        names = [
+            "RAYON_NUM_THREADS",
+            "OMP_NUM_THREADS",
+            "MKL_NUM_THREADS",
+            "OPENBLAS_NUM_THREADS",
+            "LP_NUM_THREADS",
+            "THREADS",
+        ]
         environment = {**os.environ, **{name: threads for name in names}, "NODEVICE_SELECT": "1", **self.environment}
         # Compiled code that a library keeps is kept with the peers.
         environment["TORCHINDUCTOR_CACHE_DIR"] = str(options.folder / "inductor")
@@ -109,13 +116,13 @@ def contestants(options, root):
         found.append(Contestant(name, device, command, does=does, missing=missing))
 
     no_compiler = None if shutil.which("g++") or shutil.which("cc") else "torch.compile needs a C++ compiler"
-    attacks = lambda name, work: work["kind"] == "train" and work["steps"] > 0  # noqa: E731
-    steps = lambda name, work: not name.startswith("W4")  # noqa: E731
+    attacks = lambda name, work: work["kind"] == "train" and work["steps"] > 0
+    steps = lambda name, work: not name.startswith("W4")
     torch("torch eager", "cpu", does=steps)
     torch("torch eager channels_last", "cpu", "--channels-last")
     torch("torch compile", "cpu", "--compile", does=steps, missing=no_compiler)
     torch("torch compile channels_last", "cpu", "--compile", "--channels-last", does=steps, missing=no_compiler)
-    only_attacks = lambda name, work: attacks(name, work) and steps(name, work)  # noqa: E731
+    only_attacks = lambda name, work: attacks(name, work) and steps(name, work)
     torch("torchattacks channels_last", "cpu", "--torchattacks", "--channels-last", does=only_attacks)
     burn, no_burn = setup.rust_peer(options, "burn")
     candle, no_candle = setup.rust_peer(options, "candle")
@@ -143,13 +150,21 @@ def contestants(options, root):
             flags = ["--precision", precision, "--channels-last"]
             torch(f"torch {precision} channels_last", "cuda", *flags)
         torch("torch fp32", "cuda")
-        torch("torch compile amp channels_last", "cuda", "--precision", "amp", "--channels-last", "--compile", missing=no_compiler)
+        torch(
+            "torch compile amp channels_last",
+            "cuda",
+            "--precision",
+            "amp",
+            "--channels-last",
+            "--compile",
+            missing=no_compiler,
+        )
     return found
 
 
 def tinygrad(python, device, backend, does=None):
     """tinygrad on one of its backends; what it lacks, if anything."""
-    found = lambda module: importlib.util.find_spec(module)  # noqa: E731
+    found = lambda module: importlib.util.find_spec(module)
     environment, missing = {"DEV": backend, "CPU_COUNT": str(os.cpu_count())}, None
     if not found("tinygrad"):
         missing = "tinygrad is not installed"
@@ -202,7 +217,9 @@ def check(entry, results, reference):
     weights = [name for name in reference if name.startswith("gradient.")]
     # Not every contestant can be asked for the gradients of weights.
     if weights and weights[0] in results:
-        got, want = (np.concatenate([t[name].ravel() for name in weights]).astype(np.float64) for t in (results, reference))
+        got, want = (
+            np.concatenate([t[name].ravel() for name in weights]).astype(np.float64) for t in (results, reference)
+        )
         error = float(np.linalg.norm(got - want) / np.linalg.norm(want))
         entry.errors["weight_gradients"] = error if np.isfinite(error) else float("inf")
     for name in reference.keys() - weights:
@@ -289,7 +306,12 @@ class Contest:
             if lighter and name in HEAVIER.get(lighter, ()):
                 entry.why = f"not tried: {lighter} took more than {self.options.limit:.0f} s"
                 continue
-            print(f"\r\033[K{name}: {entry.contestant.device} {entry.contestant.name}", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r\033[K{name}: {entry.contestant.device} {entry.contestant.name}",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
             self.enter(entry, work, inputs, reference)
             if entry.why and entry.why.startswith("took more than"):
                 self.too_slow[entry.contestant] = name
@@ -339,14 +361,20 @@ def processor():
 
 
 def commit(root):
-    asked = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=root, capture_output=True, text=True)
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=root, capture_output=True, text=True
+    )
     return asked.stdout.strip() or None
 
 
 def selected(options, everyone):
-    chosen = {name: work for name, work in works.WORKS.items() if not options.works or name.startswith(tuple(options.works))}
+    chosen = {
+        name: work for name, work in works.WORKS.items() if not options.works or name.startswith(tuple(options.works))
+    }
     if options.quick and not options.works:
-        chosen = {name: work for name, work in chosen.items() if name in ("W1", "W2c") or "3-64" in name or "128 at" in name}
+        chosen = {
+            name: work for name, work in chosen.items() if name in ("W1", "W2c") or "3-64" in name or "128 at" in name
+        }
     if not any(one.device == "cuda" for one in everyone):
         chosen.pop("W2c 128", None)
     return chosen
@@ -357,14 +385,21 @@ def main(options, root):
     if options.only:
         everyone = [one for one in everyone if any(word in f"{one.device} {one.name}" for word in options.only)]
     contest = Contest(options, root)
-    started = {"date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"), "load": load_average()}
+    started = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "load": load_average(),
+    }
     begun, held, extras = time.monotonic(), {}, {}
     try:
         chosen = selected(options, everyone)
         for name, work in chosen.items():
             held[name] = contest.hold(name, work, everyone)
         for one in everyone:
-            if "W2c" in chosen and one.device in ("cpu", "cuda") and one.name in ("adamant", "torch eager", "torch eager channels_last"):
+            if (
+                "W2c" in chosen
+                and one.device in ("cpu", "cuda")
+                and one.name in ("adamant", "torch eager", "torch eager channels_last")
+            ):
                 extras[f"memory, {one.device} {one.name}"] = contest.extra(one, chosen["W2c"], "memory")
             if "W1" in chosen and one.name == "adamant" and one.device.startswith("vulkan"):
                 extras[f"overhead, {one.device} {one.name}"] = contest.extra(one, chosen["W1"], "overhead")
@@ -388,3 +423,5 @@ def main(options, root):
         base.with_suffix(".md").write_text(text)
         base.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
         print(f"recorded in {base}.md and .json", file=sys.stderr)
+        if not (options.works or options.only or options.quick):
+            report.into_readme(root / "README.md", record, base.relative_to(root).with_suffix(".md"))

@@ -73,7 +73,7 @@ class Worker:
 
     def device_memory(self):
         """Most bytes on the device since the last call, where it is not the host's."""
-        return None
+        return
 
     def answer(self, request):
         what = request["do"]

@@ -11,7 +11,13 @@ def record(everyone, held, extras):
     """All that was found, as plain data."""
     return {
         "contestants": [
-            {**one.about, "name": one.name, "device": one.device, "runs_on": one.about.get("name"), **({"missing": one.missing} if one.missing else {})}
+            {
+                **one.about,
+                "name": one.name,
+                "device": one.device,
+                "runs_on": one.about.get("name"),
+                **({"missing": one.missing} if one.missing else {}),
+            }
             for one in everyone
         ],
         "works": {
@@ -111,8 +117,8 @@ def block(record, title, columns, show, devices):
 
 def describe(record, device):
     for one in record["contestants"]:
-        if one["device"] == device and one["name"] == "adamant" and device != "cpu":
-            return one.get("adapter") or device
+        if one["device"] == device and one.get("adapter"):
+            return one["adapter"]
     return {"cpu": "CPU", "cuda": "CUDA"}.get(device, device)
 
 
@@ -126,7 +132,18 @@ def bars(record):
 
     def add(what, ours, theirs, value, bar, aim, more=True, unit="x"):
         if value is not None:
-            rows.append({"what": what, "ours": ours, "theirs": theirs, "figure": value, "bar": bar, "aim": aim, "more": more, "unit": unit})
+            rows.append(
+                {
+                    "what": what,
+                    "ours": ours,
+                    "theirs": theirs,
+                    "figure": value,
+                    "bar": bar,
+                    "aim": aim,
+                    "more": more,
+                    "unit": unit,
+                }
+            )
 
     def speed(what, work, device, bar, aim, wanted=lambda name: name != "adamant"):
         ratio = found.ratio(work, device, wanted)
@@ -139,19 +156,47 @@ def bars(record):
     names = [f"W3 {what}, {shape}" for what in ("forward", "input gradient") for shape in works.SHAPES]
     ratios = [found.ratio(name, "cpu", is_torch) for name in names]
     if all(ratios):
-        add("W3 forward and input gradient, CPU executor against PyTorch's best, geometric mean", "", "", geometric([r[0] for r in ratios]), 1.2, 1.6)
-    speed("first layer's input gradient (3-64 at 32x32), CPU executor against PyTorch's best", "W3 input gradient, 3-64 at 32x32", "cpu", 3, 6, is_torch)
+        add(
+            "W3 forward and input gradient, CPU executor against PyTorch's best, geometric mean",
+            "",
+            "",
+            geometric([r[0] for r in ratios]),
+            1.2,
+            1.6,
+        )
+    speed(
+        "first layer's input gradient (3-64 at 32x32), CPU executor against PyTorch's best",
+        "W3 input gradient, 3-64 at 32x32",
+        "cpu",
+        3,
+        6,
+        is_torch,
+    )
     for device in found.devices():
         if not device.startswith("vulkan"):
             continue
         software = any(one.get("software") for one in record["contestants"] if one["device"] == device)
         for work in ("W1", "W2b"):
-            speed(f"{work}, {describe(record, device)} against the best peer on it", work, device, 5 if software else 1, 10 if software else 1)
+            speed(
+                f"{work}, {describe(record, device)} against the best peer on it",
+                work,
+                device,
+                5 if software else 1,
+                10 if software else 1,
+            )
         names = [f"W3 {what}, {shape}" for what in works.WHATS for shape in works.SHAPES]
         times = [found.median(name, device, "adamant") for name in names]
         if software and all(times):
             slowest = min(works.flops(works.WORKS[name]) / time / 1e9 for name, time in zip(names, times))
-            add(f"W3, {describe(record, device)}, slowest of forward, input and weight gradients, GFLOP/s", "", "", slowest, 15, 25, unit="")
+            add(
+                f"W3, {describe(record, device)}, slowest of forward, input and weight gradients, GFLOP/s",
+                "",
+                "",
+                slowest,
+                15,
+                25,
+                unit="",
+            )
         overhead = record["extras"].get(f"overhead, {device} adamant", {})
         if "step" in overhead:
             share = 100 * (overhead["step"] - overhead["kernels"]) / overhead["step"]
@@ -163,15 +208,33 @@ def bars(record):
     if own and standard:
         best, best_standard = found.best("W2c", "cpu", is_torch), found.best("W2 standard", "cpu", is_torch)
         theirs = f"PyTorch {figure(best[1] / best_standard[1])}" if best and best_standard else ""
-        add("PGD-10 training step over a standard one, ResNet-18, CPU executor", f"{figure(own)} s / {figure(standard)} s", theirs, own / standard, 7.2, 6, False)
+        add(
+            "PGD-10 training step over a standard one, ResNet-18, CPU executor",
+            f"{figure(own)} s / {figure(standard)} s",
+            theirs,
+            own / standard,
+            7.2,
+            6,
+            False,
+        )
     memory(record, add)
     if found.median("W2c 128", "cuda", "torch fp32"):
         device = next((d for d in found.devices() if d.startswith("vulkan")), None)
-        for what, peer, bar, aim in [("fp32 without TF32", "torch fp32", 0.7, 1.0), ("with AMP", "torch amp", 0.25, 0.5)]:
+        for what, peer, bar, aim in [
+            ("fp32 without TF32", "torch fp32", 0.7, 1.0),
+            ("with AMP", "torch amp", 0.25, 0.5),
+        ]:
             own = found.median("W2c 128", device, "adamant")
             best = found.best("W2c 128", "cuda", lambda name, peer=peer: name.startswith(peer))
             if own and best:
-                add(f"W2c at batch 128 against PyTorch CUDA {what}", f"{figure(own)} s", f"{figure(best[1])} s, {best[0]}", best[1] / own, bar, aim)
+                add(
+                    f"W2c at batch 128 against PyTorch CUDA {what}",
+                    f"{figure(own)} s",
+                    f"{figure(best[1])} s, {best[0]}",
+                    best[1] / own,
+                    bar,
+                    aim,
+                )
     return rows
 
 
@@ -179,9 +242,17 @@ def memory(record, add):
     own = record["extras"].get("memory, cpu adamant", {})
     if "planned" not in own:
         return
-    mebi = lambda count: f"{count / 2**20:.0f} MiB"  # noqa: E731
+    mebi = lambda count: f"{count / 2**20:.0f} MiB"
     share = own["measured"] / own["planned"]
-    add("memory of W2c, measured over planned, CPU executor", mebi(own["measured"]), mebi(own["planned"]) + " planned", share, 1.02, 1.02, False)
+    add(
+        "memory of W2c, measured over planned, CPU executor",
+        mebi(own["measured"]),
+        mebi(own["planned"]) + " planned",
+        share,
+        1.02,
+        1.02,
+        False,
+    )
     theirs = {
         name.split(" ", 2)[2]: entry["resident"]
         for name, entry in record["extras"].items()
@@ -204,7 +275,10 @@ def scaling(record):
     """W4: time a sample as K and the batch grow."""
     found, parts = Found(record), []
     for title, names in [
-        ("K grows, batch 128: seconds a sample and step of the attack", {k: "W1" if k == 10 else f"W4 K {k}" for k in works.STEPS}),
+        (
+            "K grows, batch 128: seconds a sample and step of the attack",
+            {k: "W1" if k == 10 else f"W4 K {k}" for k in works.STEPS},
+        ),
         ("the batch grows, K 10: seconds a sample", {b: "W1" if b == 128 else f"W4 batch {b}" for b in works.BATCHES}),
     ]:
         rows = []
@@ -218,7 +292,12 @@ def scaling(record):
                     samples.append(seconds / count if seconds else None)
                 if sum(x is not None for x in samples) > 2:
                     least = min(x for x in samples if x)
-                    rows.append([f"{describe(record, device)} {contestant}", *(f"{figure(1e6 * x)} us ({x / least:.2f})" if x else "" for x in samples)])
+                    rows.append(
+                        [
+                            f"{describe(record, device)} {contestant}",
+                            *(f"{figure(1e6 * x)} us ({x / least:.2f})" if x else "" for x in samples),
+                        ]
+                    )
         if rows:
             heads = [f"K {k}" if title[0] == "K" else str(k) for k in names]
             parts.append(f"### W4: {title}, and its ratio to the least\n\n" + table(["", *heads], rows))
@@ -237,6 +316,35 @@ def reasons(record):
     return lines
 
 
+def bars_table(record):
+    rows = [
+        [
+            r["what"],
+            r["ours"],
+            r["theirs"],
+            figure(r["figure"]) + r["unit"],
+            f"{r['bar']:g}",
+            f"{r['aim']:g}",
+            verdict(r),
+        ]
+        for r in bars(record)
+    ]
+    return table(["what", "adamant", "beside it", "figure", "bar", "aim", "reached"], rows, 3) if rows else ""
+
+
+def into_readme(path, record, full):
+    """Puts the bars between the README's two lines for it."""
+    text = path.read_text()
+    begin, end = "<!-- tools/compare --record writes", "<!-- end of what tools/compare --record writes -->"
+    start = text.index("\n", text.index(begin)) + 1
+    machine = record["machine"]
+    words = (
+        f"{record['date'][:10]}, {machine['processor']}, {machine['threads']} threads, load average {record['load']:.2f} when it began; "
+        f"everything that was measured is in [{full}]({full}).\n\n"
+    )
+    path.write_text(text[:start] + words + bars_table(record) + "\n" + text[text.index(end) :])
+
+
 def markdown(record):
     found = Found(record)
     devices = found.devices()
@@ -253,14 +361,10 @@ def markdown(record):
             head.append(f"- {one['device']} {one['name']}: {versions}")
     networks = ["W1", "W2a", "W2b", "W2c", "W2 standard", "W2c 128"]
     networks = [name for name in networks if name in record["works"]]
-    gflops = lambda work, seconds: figure(works.flops(works.WORKS[work]) / seconds / 1e9)  # noqa: E731
+    gflops = lambda work, seconds: figure(works.flops(works.WORKS[work]) / seconds / 1e9)
     parts = ["\n".join(head)]
-    rows = [
-        [r["what"], r["ours"], r["theirs"], figure(r["figure"]) + r["unit"], f"{r['bar']:g}", f"{r['aim']:g}", verdict(r)]
-        for r in bars(record)
-    ]
-    if rows:
-        parts.append("## Against the bars\n\n" + table(["what", "adamant", "beside it", "figure", "bar", "aim", "reached"], rows, 3))
+    if bars_table(record):
+        parts.append("## Against the bars\n\n" + bars_table(record))
     parts.append(block(record, "Networks: seconds", networks, lambda work, s: figure(s), devices))
     parts.append(
         "W1: MNIST CNN, batch 128, PGD-10 training step. W2: ResNet-18 on 32x32; a forward, b forward and input\n"
@@ -272,7 +376,9 @@ def markdown(record):
         columns = [f"W3 {what}, {shape}" for shape in [*works.SHAPES, "3-64 at 32x32"]]
         columns = [name for name in columns if name in record["works"]]
         if columns:
-            parts.append(block(record, f"W3, {what} of 3x3 convolutions at batch 32: GFLOP/s", columns, gflops, devices))
+            parts.append(
+                block(record, f"W3, {what} of 3x3 convolutions at batch 32: GFLOP/s", columns, gflops, devices)
+            )
     if "W3 GEMM 1024^3" in record["works"]:
         parts.append(block(record, "W3, matrix product: GFLOP/s", ["W3 GEMM 1024^3"], gflops, devices))
     parts.append(scaling(record))
@@ -282,7 +388,9 @@ def markdown(record):
     parts.append(
         "A result counts when it differs from PyTorch's in f64 by at most 1e-4 of the tensor's largest magnitude:\n"
         "logits, input gradient and weight gradients of networks, results of convolutions and products; the mean loss of\n"
-        "an update, which depends on the random start, by at most 5 %. Largest differences seen: " + largest(record) + "."
+        "an update, which depends on the random start, by at most 5 %. Largest differences seen: "
+        + largest(record)
+        + "."
     )
     return "\n\n".join(part for part in parts if part) + "\n"
 

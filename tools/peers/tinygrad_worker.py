@@ -4,11 +4,10 @@ import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
-from importlib.metadata import version  # noqa: E402
+from importlib.metadata import version
 
-from tinygrad import Device, Tensor, TinyJit  # noqa: E402
-
-from peers.protocol import Worker, serve  # noqa: E402
+from peers.protocol import Worker, serve
+from tinygrad import Device, Tensor, TinyJit
 
 
 def number(text):
@@ -21,7 +20,9 @@ class Tiny(Worker):
         return {"name": Device.DEFAULT, "versions": {"tinygrad": version("tinygrad")}}
 
     def conv(self, x, name, stride, padding, bias=False):
-        return x.conv2d(self.p[f"{name}.weight"], self.p[f"{name}.bias"] if bias else None, stride=stride, padding=padding)
+        return x.conv2d(
+            self.p[f"{name}.weight"], self.p[f"{name}.bias"] if bias else None, stride=stride, padding=padding
+        )
 
     def norm(self, x, name, training):
         weight, bias, mean, variance = (
@@ -42,7 +43,7 @@ class Tiny(Worker):
 
     def forward(self, x, training=False):
         self.updates = {}
-        linear = lambda x, name: x.linear(self.p[f"{name}.weight"].transpose(), self.p[f"{name}.bias"])  # noqa: E731
+        linear = lambda x, name: x.linear(self.p[f"{name}.weight"].transpose(), self.p[f"{name}.bias"])
         if self.work["net"] == "cnn":
             for name, stride in [("conv1", 1), ("conv2", 2), ("conv3", 2)]:
                 x = self.conv(x, name, stride, 1, True).relu()

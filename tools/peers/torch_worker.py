@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
-from peers.protocol import Worker, serve  # noqa: E402
-from torch_models import ResNet18, load  # noqa: E402
+from peers.protocol import Worker, serve
+from torch_models import ResNet18, load
 
 
 def cnn():

@@ -19,7 +19,12 @@ def convolution(what, size, inputs, outputs, batch=32):
     return {"kind": "convolution", "what": what, "batch": batch, "size": size, "inputs": inputs, "outputs": outputs}
 
 
-SHAPES = {"64 at 32x32": (32, 64, 64), "128 at 16x16": (16, 128, 128), "256 at 8x8": (8, 256, 256), "512 at 4x4": (4, 512, 512)}
+SHAPES = {
+    "64 at 32x32": (32, 64, 64),
+    "128 at 16x16": (16, 128, 128),
+    "256 at 8x8": (8, 256, 256),
+    "512 at 4x4": (4, 512, 512),
+}
 STEPS = [1, 5, 10, 20, 50]
 BATCHES = [16, 32, 64, 128, 256, 512]
 WHATS = {"forward": "forward", "input gradient": "input_gradient", "weight gradient": "weight_gradient"}
@@ -54,8 +59,18 @@ def flops(work):
 def shapes(net):
     """The network's parameters by their names in PyTorch."""
     if net == "cnn":
-        layers = {"conv1": (32, 1, 3, 3), "conv2": (64, 32, 3, 3), "conv3": (64, 64, 3, 3), "fc1": (128, 3136), "fc2": (10, 128)}
-        return {f"{layer}.{part}": s if part == "weight" else s[:1] for layer, s in layers.items() for part in ("weight", "bias")}
+        layers = {
+            "conv1": (32, 1, 3, 3),
+            "conv2": (64, 32, 3, 3),
+            "conv3": (64, 64, 3, 3),
+            "fc1": (128, 3136),
+            "fc2": (10, 128),
+        }
+        return {
+            f"{layer}.{part}": s if part == "weight" else s[:1]
+            for layer, s in layers.items()
+            for part in ("weight", "bias")
+        }
     found = {}
 
     def norm(name, channels):
@@ -101,7 +116,9 @@ def inputs(work):
     else:
         made = {f"weights.{name}": parameter(name, shape, random) for name, shape in shapes(work["net"]).items()}
         # Multiples of 1/255, as adamant keeps its data sets in bytes.
-        made["images"] = random.integers(0, 256, (work["batch"], *IMAGES[work["net"]])).astype(np.float32) / np.float32(255)
+        made["images"] = random.integers(0, 256, (work["batch"], *IMAGES[work["net"]])).astype(np.float32) / np.float32(
+            255
+        )
         made["labels"] = random.integers(0, 10, work["batch"])
     return {name: np.asarray(array, np.float32) for name, array in made.items()}
 
