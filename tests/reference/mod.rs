@@ -78,7 +78,8 @@ impl Reference {
     /// The file of `name`: a model (`mlp`, `mnist-fast`, `mnist-madry`, `preact-resnet18`, `resnet18`) or `ops`.
     pub fn open(name: &str) -> Reference {
         // As cargo says it now, not where this was built: tools/bundle takes tests to other machines.
-        let root = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let root =
+            std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
         let path = Path::new(&root).join("tests/reference").join(format!("{name}.safetensors"));
         Reference { bytes: std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())) }
     }
