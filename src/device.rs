@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{self, AdapterSummary, Gpu};
+use crate::kernels::Target;
 use crate::kernels::tuner::{self, Tuner};
 use crate::trace::Trace;
 use std::path::Path;
@@ -152,6 +153,20 @@ impl Device {
             }
             Kind::Gpu(gpu) => gpu.summary().to_string(),
         }
+    }
+
+    /// What becomes of cooperative matrices in products of half precision, where the adapter offers them: whether a
+    /// product of known result came out right, without which they are not used.
+    pub fn cooperative_matrices(&self) -> Option<String> {
+        let Kind::Gpu(gpu) = &self.kind else { return None };
+        let size = gpu.summary().cooperative?;
+        let target = Target::of(gpu);
+        let found = match target.cooperative {
+            Some(_) if target.software => "gave the right product; not used on software",
+            Some(_) => "gave the right product: attacks in f16 use them",
+            None => "failed a product of known result: not used",
+        };
+        Some(format!("cooperative matrices of {size}x{size} {found}"))
     }
 
     /// Whether it is a GPU adapter (software or hardware).

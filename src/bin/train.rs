@@ -317,7 +317,12 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
         if adapters.is_empty() {
             say!("no GPU adapter was found");
         }
-        adapters.iter().for_each(|adapter| say!("{adapter:#}"));
+        for adapter in &adapters {
+            say!("{adapter:#}");
+            if let Some(line) = Device::gpu(adapter).ok().and_then(|device| device.cooperative_matrices()) {
+                say!("   {line}");
+            }
+        }
         say!("cpu: {}", Device::cpu().describe());
         return Ok(ExitCode::SUCCESS);
     }

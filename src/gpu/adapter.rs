@@ -68,6 +68,8 @@ pub struct AdapterSummary {
     pub storage_buffers: u32,
     /// Smallest and largest subgroup.
     pub subgroup: [u32; 2],
+    /// The size of square cooperative matrices with factors of f16 and sums of f32, the largest the driver offers.
+    pub cooperative: Option<u32>,
     /// Memory of the device in bytes, where the driver says.
     pub memory: Option<u64>,
     pub(super) adapter: wgpu::Adapter,
@@ -124,9 +126,28 @@ fn summarise(adapter: wgpu::Adapter) -> AdapterSummary {
         workgroups: limits.max_compute_workgroups_per_dimension,
         storage_buffers: limits.max_storage_buffers_per_shader_stage,
         subgroup: [info.subgroup_min_size, info.subgroup_max_size],
+        cooperative: cooperative(&adapter),
         memory: device_memory(&adapter),
         adapter,
     }
+}
+
+/// The size of the largest square cooperative matrices with factors of f16 and sums of f32.
+fn cooperative(adapter: &wgpu::Adapter) -> Option<u32> {
+    if !adapter.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        return None;
+    }
+    let (half, full) = (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);
+    let offered = adapter.cooperative_matrix_properties();
+    let fits = |size: u32| {
+        offered.iter().any(|p| {
+            [p.m_size, p.n_size, p.k_size] == [size; 3]
+                && p.ab_type == half
+                && p.cr_type == full
+                && !p.saturating_accumulation
+        })
+    };
+    [16, 8].into_iter().find(|&size| fits(size))
 }
 
 /// Bytes of the largest device-local heap of a Vulkan adapter.
@@ -188,6 +209,9 @@ impl fmt::Display for AdapterSummary {
             write!(f, "\n   workgroup: {} invocations", self.workgroup_invocations)?;
             write!(f, ", {} bytes shared; subgroup {low} to {high}", self.workgroup_memory)?;
             write!(f, "\n   {}", self.features.join(", "))?;
+            if let Some(size) = self.cooperative {
+                write!(f, "\n   cooperative matrices of {size}x{size}, f16 with sums in f32")?;
+            }
         }
         Ok(())
     }

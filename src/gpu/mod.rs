@@ -109,15 +109,26 @@ impl Gpu {
     /// # Errors
     /// [`Error::NoDevice`] when the driver refuses.
     pub fn open_with(adapter: &AdapterSummary, options: Options) -> Result<Gpu> {
-        let request = adapter.adapter.request_device(&wgpu::DeviceDescriptor {
-            label: Some("adamant"),
-            required_features: adapter.adapter.features() & adapter::WANTED,
-            required_limits: adapter.adapter.limits(),
-            experimental_features: wgpu::ExperimentalFeatures::disabled(),
-            memory_hints: wgpu::MemoryHints::Performance,
-            trace: wgpu::Trace::Off,
-        });
-        let (device, queue) = pollster::block_on(request).map_err(|error| {
+        let request = |extra: wgpu::Features, experimental_features: wgpu::ExperimentalFeatures| {
+            pollster::block_on(adapter.adapter.request_device(&wgpu::DeviceDescriptor {
+                label: Some("adamant"),
+                required_features: (adapter.adapter.features() & adapter::WANTED) | extra,
+                required_limits: adapter.adapter.limits(),
+                experimental_features,
+                memory_hints: wgpu::MemoryHints::Performance,
+                trace: wgpu::Trace::Off,
+            }))
+        };
+        let plain = || request(wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled());
+        let opened = if adapter.cooperative.is_some() {
+            // SAFETY: experimental is what wgpu calls features whose validation may have holes. The one that is asked
+            // for is used by this crate's own shaders alone, and only after a product of known result came out right.
+            let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
+            request(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, experimental).or_else(|_| plain())
+        } else {
+            plain()
+        };
+        let (device, queue) = opened.map_err(|error| {
             Error::NoDevice(format!(
                 "{} cannot be opened: {error}. Update its driver, or use the CPU",
                 adapter.name
@@ -160,6 +171,12 @@ impl Gpu {
     /// Whether the processor plays GPU here.
     pub fn is_software(&self) -> bool {
         self.0.summary.is_software()
+    }
+
+    /// The size of the cooperative matrices that its shaders may use: factors of f16, sums of f32.
+    pub fn cooperative(&self) -> Option<u32> {
+        let has = self.0.device.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        self.0.summary.cooperative.filter(|_| has)
     }
 
     /// Whether launch parameters become constants of the shader (see [`Options::bake`]).

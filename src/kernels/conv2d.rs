@@ -20,6 +20,12 @@ static REGISTER: Shader = Shader {
     text: include_str!("../../shaders/conv2d_register.wgsl"),
     fields: Params::FIELDS,
 };
+/// shaders/conv2d_cooperative.wgsl.
+static COOPERATIVE: Shader = Shader {
+    path: "conv2d_cooperative.wgsl",
+    text: include_str!("../../shaders/conv2d_cooperative.wgsl"),
+    fields: Params::FIELDS,
+};
 /// shaders/conv2d_direct.wgsl.
 static DIRECT: Shader = Shader {
     path: "conv2d_direct.wgsl",
@@ -78,7 +84,7 @@ const MAX_FOLDED: usize = 64 << 20;
 
 /// The shader files of this family.
 pub(super) fn shaders() -> Vec<&'static Shader> {
-    vec![&TILE, &REGISTER, &DIRECT, &conv2d_image::SHADER]
+    vec![&TILE, &REGISTER, &COOPERATIVE, &DIRECT, &conv2d_image::SHADER]
 }
 
 impl Params {
@@ -130,7 +136,7 @@ fn step(shape: &ConvShape) -> [usize; 2] {
 }
 
 /// The product a verb is, a plane for each group and each phase of a strided input gradient.
-fn product(verb: Verb, shape: &ConvShape) -> Product {
+fn product(verb: Verb, shape: &ConvShape, half: bool) -> Product {
     let ConvShape { n, h, w, c, r, s, p, q, k, stride, groups, .. } = *shape;
     let (cg, kg) = (c / groups, k / groups);
     let fours = |extent: usize| extent.is_multiple_of(4);
@@ -155,6 +161,7 @@ fn product(verb: Verb, shape: &ConvShape) -> Product {
         a_vec4: fours(a),
         b_vec4: fours(kg),
         out_vec4: fours(columns),
+        half,
     }
 }
 
@@ -199,10 +206,10 @@ fn folded(shape: &ConvShape) -> usize {
 /// The ways that fit a launch on a target, the one to take unmeasured first.
 pub(super) fn forms(launch: &Launch, target: &Target) -> Vec<Form> {
     let (verb, shape) = verb_of(launch);
-    let product = product(verb, shape);
+    let product = product(verb, shape, launch.is_half_product());
     let families = Family::fitting(&product, target);
     let direct_below = match families[0] {
-        Family::Tile(_) => DIRECT_BELOW_TILE,
+        Family::Tile(_) | Family::Cooperative(_) => DIRECT_BELOW_TILE,
         Family::Register { .. } => DIRECT_BELOW_REGISTER,
     };
     let mut forms = Vec::new();
@@ -235,7 +242,7 @@ pub(super) fn calls(form: Form, launch: &Launch, target: &Target) -> Result<Call
         Form::Pixels(tile) => return Ok(conv2d_image::call(tile, shape, launch, target).into()),
         Form::Fold => return Ok(fold(shape, folded(shape), launch, target)),
     };
-    let product = product(verb, shape);
+    let product = product(verb, shape, launch.is_half_product());
     let shares = family.shares(&product);
     let planes = product.planes * shares.0;
     if planes > target.workgroups as usize {
@@ -245,7 +252,7 @@ pub(super) fn calls(form: Form, launch: &Launch, target: &Target) -> Result<Call
     let len = launch.shape.len();
     let params = Params::new(shape).shared(shares, len);
     let call = family
-        .call([&TILE, &REGISTER], &params, &product, planes, launch, target)
+        .call([&TILE, &REGISTER, &COOPERATIVE], &params, &product, planes, launch, target)
         .constant("VERB", verb as u32);
     Ok(finished(call, shares.0, len, launch, target))
 }

@@ -1,7 +1,9 @@
-//! What the matrix product and the convolutions share: two families of product kernels, and the choice between them.
+//! What the matrix product and the convolutions share: three families of product kernels, and the choice between them.
 //!
 //! * shaders/common/gemm_tile.wgsl: blocks of both operands go through workgroup memory. For hardware GPUs; runs
 //!   everywhere.
+//! * shaders/common/gemm_cooperative.wgsl: products in half precision by the units that multiply matrices, where the
+//!   adapter has them and they were found right (cooperative.rs).
 //! * shaders/common/gemm_register.wgsl: a subgroup holds its tile in registers and hands one operand round by
 //!   shuffles. For software Vulkan, where a load from workgroup memory costs what any other load costs (20
 //!   multiply-adds) and a shuffle one multiply-add; only for subgroups of a known size.
@@ -46,6 +48,8 @@ pub(super) struct Product {
     pub b_vec4: bool,
     /// The columns of the result come in fours.
     pub out_vec4: bool,
+    /// In half precision: both operands may be rounded to f16.
+    pub half: bool,
 }
 
 /// A family with its tile.
@@ -53,6 +57,8 @@ pub(super) struct Product {
 pub(super) enum Family {
     /// Workgroups with a tile in workgroup memory.
     Tile(Tile),
+    /// Subgroups with cooperative matrices.
+    Cooperative(Cooperative),
     /// Subgroups of `sg` lanes with tiles of `tm` rows and `4 tn sg` columns.
     Register {
         /// Lanes.
@@ -75,6 +81,57 @@ pub(super) struct Tile {
     rm: usize,
     /// Vectors of four columns a thread.
     rn: usize,
+}
+
+/// A tile of common/gemm_cooperative.wgsl: `sr` x `sc` subgroups of `sg` lanes with 2 x 2 matrices of `size` each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cooperative {
+    size: usize,
+    sg: usize,
+    sr: usize,
+    sc: usize,
+}
+
+impl Cooperative {
+    /// The depth a turn.
+    const DEPTH: usize = 32;
+
+    /// The tiles a target runs.
+    fn fitting(target: &Target) -> Vec<Cooperative> {
+        let (Some(size), Some([low, high])) = (target.cooperative, target.subgroup) else {
+            return Vec::new();
+        };
+        let (size, sg) = (size as usize, low as usize);
+        let tile = |(sr, sc)| Cooperative { size, sg, sr, sc };
+        let fits = |tile: &Cooperative| {
+            // A thread loads one block of 4 x 4 of each operand.
+            let blocks = tile.rows().max(tile.columns()) / 4 * (Cooperative::DEPTH / 4);
+            let bytes = 2 * Cooperative::DEPTH * (tile.rows() + tile.columns() + 16)
+                + 4 * size * size * tile.sr * tile.sc;
+            low == high
+                && blocks <= tile.threads()
+                && tile.threads() <= target.workgroup_invocations.min(256) as usize
+                && bytes <= target.workgroup_memory as usize
+        };
+        [(2, 2), (4, 2), (4, 4)].into_iter().map(tile).filter(fits).collect()
+    }
+
+    fn rows(&self) -> usize {
+        2 * self.size * self.sr
+    }
+
+    fn columns(&self) -> usize {
+        2 * self.size * self.sc
+    }
+
+    fn threads(&self) -> usize {
+        self.sg * self.sr * self.sc
+    }
+
+    /// Tiles that cover a plane.
+    fn count(&self, product: &Product) -> usize {
+        product.rows.div_ceil(self.rows()) * product.columns.div_ceil(self.columns())
+    }
 }
 
 /// The tiles a hardware GPU chooses from: 128x128 with 8x8 sums a thread, then fewer and smaller ones, which load more
@@ -138,6 +195,9 @@ impl std::fmt::Display for Family {
             Family::Tile(tile) => {
                 write!(f, "tile {}x{} of {} threads", tile.rows(), tile.columns(), tile.threads())
             }
+            Family::Cooperative(tile) => {
+                write!(f, "cooperative {}x{} by {}", tile.rows(), tile.columns(), tile.size)
+            }
             Family::Register { sg, tm, tn } => write!(f, "registers {tm}x{}", 4 * tn * sg),
         }
     }
@@ -164,7 +224,15 @@ impl Family {
             .filter(|tile| tile.threads() <= target.workgroup_invocations as usize)
             .collect();
         tiles.sort_by(|x, y| x.cost(product).total_cmp(&y.cost(product)));
-        tiles.into_iter().map(Family::Tile).collect()
+        let mut families: Vec<Family> = tiles.into_iter().map(Family::Tile).collect();
+        if product.half {
+            let tiles = Cooperative::fitting(target);
+            // A matrix or two of columns would be mostly idle.
+            let pays = tiles.first().is_some_and(|tile| rows.min(columns) >= 2 * tile.size);
+            let at = if pays { 0 } else { families.len() };
+            families.splice(at..at, tiles.into_iter().map(Family::Cooperative));
+        }
+        families
     }
 
     /// The family and tile for a product on a target.
@@ -176,6 +244,7 @@ impl Family {
     fn tiles(&self, product: &Product) -> usize {
         match *self {
             Family::Tile(tile) => tile.count(product),
+            Family::Cooperative(tile) => tile.count(product),
             Family::Register { sg, tm, tn } => {
                 product.rows.div_ceil(tm) * product.columns.div_ceil(4 * tn * sg)
             }
@@ -187,6 +256,7 @@ impl Family {
     pub fn shares(&self, product: &Product) -> (usize, usize) {
         let (workgroups, least, most) = match self {
             Family::Tile(tile) => (BUSY_THREADS / tile.threads(), SHORTEST_SHARE, 8192),
+            Family::Cooperative(tile) => (BUSY_THREADS / tile.threads(), SHORTEST_SHARE, 8192),
             Family::Register { .. } => (8, 512, 8192),
         };
         let tiles = self.tiles(product) * product.planes;
@@ -195,17 +265,17 @@ impl Family {
         share(product.depth, wanted.max(product.depth.div_ceil(most)).min(MAX_SCRATCH / bytes.max(1)))
     }
 
-    /// The dispatch of a product: `shaders` are the files of the two families, `planes` counts shares too.
+    /// The dispatch of a product: `shaders` are the files of the three families, `planes` counts shares too.
     pub fn call<P: bytemuck::Pod>(
         &self,
-        shaders: [&'static Shader; 2],
+        shaders: [&'static Shader; 3],
         params: &P,
         product: &Product,
         planes: usize,
         launch: &Launch,
         target: &Target,
     ) -> Call {
-        let [tile, register] = shaders;
+        let [tile, register, cooperative] = shaders;
         let mut grid = target.grid(self.tiles(product));
         grid[2] = planes as u32;
         let call = match *self {
@@ -215,6 +285,18 @@ impl Family {
                 .constant("RM", size.rm as u32)
                 .constant("RN", size.rn as u32)
                 .constant("BK", size.depth(target) as u32),
+            Family::Cooperative(size) => {
+                let call = Call::new(cooperative, "product", params, launch, grid)
+                    .constant("SG", size.sg as u32)
+                    .constant("SR", size.sr as u32)
+                    .constant("SC", size.sc as u32)
+                    .constant("BK", Cooperative::DEPTH as u32);
+                if size.size == 8 {
+                    call.include("common/cooperative16.wgsl", "common/cooperative8.wgsl")
+                } else {
+                    call
+                }
+            }
             Family::Register { sg, tm, tn } => Call::new(register, "product", params, launch, grid)
                 .constant("SG", sg as u32)
                 .constant("TM", tm as u32)

@@ -14,6 +14,13 @@ static REGISTER: Shader = Shader {
     fields: Params::FIELDS,
 };
 
+/// shaders/matmul_cooperative.wgsl.
+static COOPERATIVE: Shader = Shader {
+    path: "matmul_cooperative.wgsl",
+    text: include_str!("../../shaders/matmul_cooperative.wgsl"),
+    fields: Params::FIELDS,
+};
+
 params! {
     /// Rows of the result.
     m: u32,
@@ -27,7 +34,7 @@ params! {
 
 /// The shader files of this family.
 pub(super) fn shaders() -> Vec<&'static Shader> {
-    vec![&TILE, &REGISTER, &gemm::SHARES]
+    vec![&TILE, &REGISTER, &COOPERATIVE, &gemm::SHARES]
 }
 
 /// A product of `shares` shares of depth `chunk` by a family.
@@ -44,7 +51,7 @@ fn call(
         k: product.depth as u32,
         chunk: chunk as u32,
     };
-    family.call([&TILE, &REGISTER], &params, product, shares, launch, target)
+    family.call([&TILE, &REGISTER, &COOPERATIVE], &params, product, shares, launch, target)
 }
 
 /// `a [m, k]` times `b [n, k]` transposed, unshared and unfinished, into scratch buffer 0: the first half of a
@@ -67,6 +74,7 @@ fn product(m: usize, n: usize, k: usize, ta: bool, tb: bool) -> Product {
         a_vec4: fours(if ta { m } else { k }),
         b_vec4: fours(if tb { k } else { n }),
         out_vec4: fours(n),
+        half: false,
     }
 }
 
@@ -75,7 +83,7 @@ fn product_of(launch: &Launch) -> Product {
     let Kernel::MatMul { m, n, k, ta, tb } = launch.kernel else {
         unreachable!("{} is not a matrix product", launch.kernel.name());
     };
-    product(m, n, k, ta, tb)
+    Product { half: launch.is_half_product(), ..product(m, n, k, ta, tb) }
 }
 
 /// The families that fit a [`Kernel::MatMul`], the one to take unmeasured first.

@@ -41,6 +41,7 @@ mod text;
 
 pub mod conv2d;
 mod conv2d_image;
+mod cooperative;
 pub mod matmul;
 pub mod tuner;
 
@@ -173,11 +174,18 @@ pub struct Target {
     pub workgroups: u32,
     /// Whether shaders can read and write f16.
     pub half: bool,
+    /// The size of the cooperative matrices that were found right (f16 factors, f32 sums), where there are any.
+    pub cooperative: Option<u32>,
 }
 
 impl Target {
     /// The target a device is.
     pub fn of(gpu: &Gpu) -> Target {
+        Target { cooperative: cooperative::proven(gpu), ..Target::without_cooperative(gpu) }
+    }
+
+    /// The target a device is but for its cooperative matrices.
+    fn without_cooperative(gpu: &Gpu) -> Target {
         let summary = gpu.summary();
         Target {
             software: summary.is_software(),
@@ -186,6 +194,7 @@ impl Target {
             workgroup_invocations: summary.workgroup_invocations,
             workgroups: summary.workgroups,
             half: summary.offers("SHADER_F16"),
+            cooperative: None,
         }
     }
 

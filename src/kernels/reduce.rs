@@ -117,6 +117,7 @@ mod tests {
             workgroup_invocations: 256,
             workgroups: 65535,
             half: false,
+            cooperative: None,
         };
         for target in [hardware, Target { software: true, ..hardware }] {
             for (outer, inner) in [(1, 1), (7, 1), (1, 64), (3, 5), (1, 100_000)] {

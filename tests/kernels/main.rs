@@ -1,6 +1,7 @@
 //! Kernels on every adapter of the machine, software Vulkan included.
 
 mod conv2d;
+mod cooperative;
 mod device;
 mod elementwise;
 mod half;

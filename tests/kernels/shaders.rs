@@ -18,6 +18,10 @@ fn parse(text: &str, path: &str) -> (naga::Module, naga::valid::ModuleInfo) {
     if text.contains("subgroup") {
         capabilities |= naga::valid::Capabilities::SUBGROUP;
     }
+    if text.contains("enable wgpu_cooperative_matrix;") {
+        capabilities |= naga::valid::Capabilities::COOPERATIVE_MATRIX;
+        capabilities |= naga::valid::Capabilities::SUBGROUP;
+    }
     if text.contains("enable f16;") {
         capabilities |= naga::valid::Capabilities::SHADER_FLOAT16;
     }
