@@ -68,13 +68,15 @@ fn a_trained_networks_gradients_point_the_same_way_and_stay_in_range() {
         assert!(largest < 1000.0 && subnormal < 0.02 && lost < 1e-3, "{name} leaves the range of f16");
     }
     let mut devices = vec![Device::cpu()];
-    devices.extend(Device::adapters().iter().filter(|a| a.offers("SHADER_F16")).map(|a| Device::gpu(a).unwrap()));
+    devices.extend(
+        Device::adapters().iter().filter(|a| a.offers("SHADER_F16")).map(|a| Device::gpu(a).unwrap()),
+    );
     for device in devices {
         for (precision, least) in [(Precision::F32, 0.9999), (Precision::F16, 0.98)] {
             let have = directions(&device, precision).read_f64("image").unwrap();
             let signs = have.iter().zip(&truth).filter(|(_, truth)| **truth != 0.0);
-            let (same, all) = signs.fold((0, 0), |(same, all), (have, truth)| {
-                (same + usize::from(have.signum() == truth.signum()), all + 1)
+            let (same, all) = signs.fold((0u32, 0u32), |(same, all), (have, truth)| {
+                (same + u32::from(have.signum() == truth.signum()), all + 1)
             });
             let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
             let cosine = dot(&have, &truth) / (dot(&have, &have) * dot(&truth, &truth)).sqrt();

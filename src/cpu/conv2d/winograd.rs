@@ -79,7 +79,7 @@ impl Winograd {
     }
 
     /// Whether it can be done this way. The reference in f64 never is.
-    fn suits<T: Float>(s: &ConvShape) -> bool {
+    pub(super) fn suits<T: Float>(s: &ConvShape) -> bool {
         std::any::TypeId::of::<T>() == std::any::TypeId::of::<f32>()
             && [s.r, s.s] == [3, 3]
             && s.stride == [1, 1]
