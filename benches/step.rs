@@ -2,7 +2,7 @@
 //!
 //!     cargo bench --bench step                     # everything
 //!     cargo bench --bench step -- replay           # parts whose name contains one of these words:
-//!                                                  # replay, cost of PGD-10, cost a launch, tuner
+//!                                                  # replay, cost of PGD-10, cost a launch, tuner, half
 //!
 //! Two ways are always timed in turn within one run, and their medians are compared.
 
@@ -21,7 +21,11 @@ use std::rc::Rc;
 /// A training run of `model` by `method` (PGD of 10 steps where it is `pgd`) on the MNIST sample, its first step
 /// prepared.
 fn trainer(model: &str, method: &str, batch: usize, device: &Device) -> Result<Trainer> {
-    let recipe = Recipe {
+    trainer_of(recipe(model, method, batch), device)
+}
+
+fn recipe(model: &str, method: &str, batch: usize) -> Recipe {
+    Recipe {
         model: model.into(),
         method: method.into(),
         steps: 10,
@@ -31,7 +35,10 @@ fn trainer(model: &str, method: &str, batch: usize, device: &Device) -> Result<T
         weight_average: 0.0,
         batch,
         ..Recipe::default()
-    };
+    }
+}
+
+fn trainer_of(recipe: Recipe, device: &Device) -> Result<Trainer> {
     let data = data::load(&recipe.data)?.train;
     let architecture = architectures::by_name(&recipe.model, data.image, data.classes)?;
     let trainer = Trainer::new(recipe, architecture, &data, device)?;
@@ -198,6 +205,32 @@ fn gain_of_tuning(subjects: &[Subject]) -> Result<()> {
     Ok(())
 }
 
+/// A PGD-10 training step with the attack in half precision against one in f32.
+fn gain_of_half(subjects: &[Subject]) -> Result<()> {
+    println!("\n## half precision: a PGD-10 training step with the attack in f16 and in f32, in turn\n");
+    println!("| device | network | batch | f32 | f16 | f32 / f16 |\n|---|---|--:|--:|--:|--:|");
+    for Subject { device, name, .. } in subjects {
+        for (model, batch) in [("mnist-fast", 128), ("mnist-madry", 64), ("mlp-1024-1024", 128)] {
+            let [single, half] = ["f32", "f16"].map(|attack_precision| {
+                let recipe =
+                    Recipe { attack_precision: attack_precision.into(), ..recipe(model, "pgd", batch) };
+                trainer_of(recipe, device)
+            });
+            let (single, half) = (single?, half?);
+            let programs = (single.next_step()?, half.next_step()?);
+            let rounds = if device.is_gpu() { 5 } else { 31 };
+            let times = in_turn(rounds, &[once(&programs.0, device), once(&programs.1, device)])?;
+            let ratio = times[0] / times[1];
+            println!(
+                "| {name} | {model} | {batch} | {:.2} ms | {:.2} ms | {ratio:.2} |",
+                1e3 * times[0],
+                1e3 * times[1]
+            );
+        }
+    }
+    Ok(())
+}
+
 fn run() -> Result<()> {
     let filter = Filter::from_arguments();
     measure::print_machine("cargo bench --bench step");
@@ -213,6 +246,9 @@ fn run() -> Result<()> {
     }
     if filter.wants("tuner") {
         gain_of_tuning(&subjects)?;
+    }
+    if filter.wants("half precision") {
+        gain_of_half(&subjects)?;
     }
     Ok(())
 }
