@@ -260,12 +260,18 @@ impl Store {
         self.pool().workspace()
     }
 
+    /// Counts bytes that a plan has for itself until it drops what this returns.
+    pub(crate) fn count(&self, bytes: u64) -> Arc<u64> {
+        self.pool().count(bytes)
+    }
+
     fn pool(&self) -> std::sync::MutexGuard<'_, Pool> {
         // A panic elsewhere cannot leave the lists half changed.
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes of the memory that its plans share for their temporaries, and for the CPU executor's scratch.
+    /// Bytes that its plans take beside the tensors: temporaries and scratch memory, most of which they share, and
+    /// packed filters.
     pub fn temporary_bytes(&self) -> u64 {
         self.pool().bytes()
     }

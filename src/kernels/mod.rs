@@ -427,6 +427,8 @@ pub struct Compiled {
     launches: Vec<Vec<Dispatch>>,
     /// How many of them run once a repeat.
     prologue: usize,
+    /// Bytes of their scratch memory.
+    scratch: u64,
 }
 
 impl Compiled {
@@ -508,7 +510,12 @@ impl Compiled {
             .zip(all)
             .map(|(launch, calls)| calls.list.iter().map(|call| dispatch(launch, call)).collect())
             .collect::<Result<Vec<_>>>()?;
-        Ok(Compiled { launches, prologue })
+        Ok(Compiled { launches, prologue, scratch: scratch.iter().map(Buffer::bytes).sum() })
+    }
+
+    /// Bytes of scratch memory the launches share.
+    pub fn scratch_bytes(&self) -> u64 {
+        self.scratch
     }
 
     /// Number of launches.

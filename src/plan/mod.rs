@@ -217,6 +217,9 @@ pub struct Plan {
     slots: Vec<Arc<Tensor>>,
     tensors: Vec<Tensor>,
     backend: Backend,
+    /// Bytes it shares with no other plan, scratch memory of a GPU's kernels or packed filters; the store counts them
+    /// while it is there.
+    own: Arc<u64>,
 }
 
 impl Plan {
@@ -285,7 +288,12 @@ impl Plan {
                 Backend::Gpu(Box::new(compiled))
             }
         };
-        Ok(Plan { schedule, device, slots, tensors, backend })
+        let own = store.count(match &backend {
+            Backend::Gpu(compiled) => compiled.scratch_bytes(),
+            Backend::F32(_) => cpu::packed_bytes(&schedule.launches),
+            Backend::F64(_) => 0,
+        });
+        Ok(Plan { schedule, device, slots, tensors, backend, own })
     }
 
     /// Its launches, tensors and slots.
@@ -297,6 +305,17 @@ impl Plan {
     pub fn temporary_bytes(&self) -> u64 {
         let sizes = self.schedule.slot_sizes(&self.device);
         sizes.into_iter().map(|(dtype, len)| dtype.buffer_bytes(len)).sum()
+    }
+
+    /// Bytes a run needs beside the tensors: temporaries, scratch memory, packed filters.
+    pub fn bytes(&self) -> u64 {
+        let launches = &self.schedule.launches;
+        let scratch = match &self.device.kind {
+            Kind::Cpu => cpu::scratch_bytes::<f32>(launches),
+            Kind::Reference => cpu::scratch_bytes::<f64>(launches),
+            Kind::Gpu(_) => 0,
+        };
+        self.temporary_bytes() + scratch + *self.own
     }
 
     /// Runs it once: one submission.

@@ -14,6 +14,8 @@ use std::thread::{self, ThreadId};
 pub(super) struct Pool {
     buffers: Vec<(ThreadId, Weak<Tensor>)>,
     scratch: Vec<(ThreadId, cpu::Workspace)>,
+    /// Bytes that single plans have for themselves.
+    own: Vec<Weak<u64>>,
 }
 
 impl Pool {
@@ -65,10 +67,19 @@ impl Pool {
         }
     }
 
+    /// Counts bytes that a plan does not share, for as long as it holds what this returns.
+    pub(super) fn count(&mut self, bytes: u64) -> Arc<u64> {
+        let bytes = Arc::new(bytes);
+        self.own.retain(|own| own.strong_count() > 0);
+        self.own.push(Arc::downgrade(&bytes));
+        bytes
+    }
+
     /// Bytes of all of it, whichever thread uses it.
     pub(super) fn bytes(&self) -> u64 {
         let buffers: u64 = self.live().map(|(_, buffer)| buffer.dtype.buffer_bytes(buffer.shape.len())).sum();
-        buffers + self.scratch.iter().map(|(_, workspace)| workspace.bytes()).sum::<u64>()
+        let scratch: u64 = self.scratch.iter().map(|(_, workspace)| workspace.bytes()).sum();
+        buffers + scratch + self.own.iter().filter_map(Weak::upgrade).map(|bytes| *bytes).sum::<u64>()
     }
 }
 
