@@ -55,6 +55,14 @@ pub enum Operand {
         /// How it is indexed.
         stretch: Stretch,
     },
+    /// 1 where bit `i % 32` of word `stretch.index(i)` of what [`Kernel::Mask`] wrote is set, else 0; the stretch is
+    /// i / 32.
+    Bits {
+        /// The buffer.
+        place: Place,
+        /// Which word.
+        stretch: Stretch,
+    },
     /// What the output buffer held at the same element before the launch: an update in place.
     Previous,
 }
@@ -172,6 +180,11 @@ pub enum Kernel {
     Conv2dInputGrad(ConvShape),
     /// `(x, dy)` -> `[R,S,C/groups,K]`.
     Conv2dWeightGrad(ConvShape),
+    /// `(x)` -> u32 `[ceil(len / 32)]`: which elements of x are positive, bit `i % 32` of word `i / 32`. No stages.
+    Mask {
+        /// Elements of x.
+        len: usize,
+    },
     /// `(x)` -> u32 `[N,P,Q,C]`. No stages.
     MaxPoolIndex(PoolShape),
     /// `(x, index)` -> `[N,P,Q,C]`.
@@ -281,6 +294,7 @@ impl Kernel {
             Kernel::Conv2d(_) => "conv2d.forward",
             Kernel::Conv2dInputGrad(_) => "conv2d.input_grad",
             Kernel::Conv2dWeightGrad(_) => "conv2d.weight_grad",
+            Kernel::Mask { .. } => "mask",
             Kernel::MaxPoolIndex(_) => "max_pool.index",
             Kernel::PoolGather(_) => "max_pool.gather",
             Kernel::PoolScatter(_) => "max_pool.scatter",
@@ -306,6 +320,7 @@ impl Kernel {
             self,
             Kernel::ArgMax { .. }
                 | Kernel::Concat { .. }
+                | Kernel::Mask { .. }
                 | Kernel::MaxPoolIndex(_)
                 | Kernel::GatherRows { from: DType::U32, .. }
         )
@@ -366,13 +381,23 @@ impl Launch {
     pub fn operands(&self) -> Vec<(Place, Stretch)> {
         let mut operands = Vec::new();
         for stage in self.before().iter().chain(&self.stages) {
-            if let Stage::Binary { operand: Operand::Buffer { place, stretch }, .. } = stage
+            if let Stage::Binary { operand, .. } = stage
+                && let Operand::Buffer { place, stretch } | Operand::Bits { place, stretch } = operand
                 && !operands.contains(&(*place, *stretch))
             {
                 operands.push((*place, *stretch));
             }
         }
         operands
+    }
+
+    /// Whether an operand is read as bits.
+    pub fn reads_bits(&self, operand: (Place, Stretch)) -> bool {
+        let bits = |stage: &Stage| {
+            matches!(*stage, Stage::Binary { operand: Operand::Bits { place, stretch }, .. }
+                if (place, stretch) == operand)
+        };
+        self.before().iter().chain(&self.stages).any(bits)
     }
 
     /// Whether a stage reads what the output held before.

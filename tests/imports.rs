@@ -36,8 +36,8 @@ const LAW: &[(&str, &[&str])] = &[
 ];
 
 /// Op families: each has shaders/X.wgsl, src/kernels/X.rs and src/cpu/X.rs.
-const FAMILIES: [&str; 9] =
-    ["matmul", "conv2d", "map", "reduce", "movement", "rows", "pool", "random", "gather"];
+const FAMILIES: [&str; 10] =
+    ["matmul", "conv2d", "map", "mask", "reduce", "movement", "rows", "pool", "random", "gather"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -10,6 +10,7 @@ mod float;
 mod gather;
 mod half;
 mod map;
+mod mask;
 mod matmul;
 mod movement;
 mod pool;
@@ -172,7 +173,7 @@ struct Ready {
     reads: Vec<Place>,
     /// Position in `reads` of each input of the kernel.
     inputs: Vec<usize>,
-    /// Position in `reads` and elements of each operand of the stages.
+    /// Position in `reads` and elements (or words of bits) of each operand of the stages.
     operands: Vec<(usize, usize)>,
 }
 
@@ -356,12 +357,16 @@ impl<T: Float> Executor<T> {
             &many
         };
         let mut operands: [&[T]; MAX_OPERANDS] = [&[]; MAX_OPERANDS];
-        for (operand, &(at, len)) in operands.iter_mut().zip(&ready.operands) {
-            *operand = read(at).float(len);
+        let mut bits: [&[u32]; MAX_OPERANDS] = [&[]; MAX_OPERANDS];
+        for (i, &(at, len)) in ready.operands.iter().enumerate() {
+            match read(at) {
+                Data::U32(words) => bits[i] = &words[..len],
+                floats => operands[i] = floats.float(len),
+            }
         }
-        let before = Epilogue { steps: &ready.before, operands, reads_previous: false };
-        let epilogue =
-            Epilogue { steps: &ready.steps, operands, reads_previous: ready.steps.read_previous() };
+        let before = Epilogue { steps: &ready.before, operands, bits, reads_previous: false };
+        let reads_previous = ready.steps.read_previous();
+        let epilogue = Epilogue { steps: &ready.steps, operands, bits, reads_previous };
         let len = launch.shape.len();
         match &mut *output {
             Data::Float(out) => {
@@ -481,7 +486,7 @@ fn run_floats<T: Float>(
         Kernel::Conv2d(_) | Kernel::Conv2dInputGrad(_) | Kernel::Conv2dWeightGrad(_) => {
             unreachable!("every convolution is planned")
         }
-        Kernel::ArgMax { .. } | Kernel::MaxPoolIndex(_) => {
+        Kernel::ArgMax { .. } | Kernel::Mask { .. } | Kernel::MaxPoolIndex(_) => {
             unreachable!("{} gives integers", launch.kernel.name())
         }
     }
@@ -494,6 +499,7 @@ fn run_integers<T: Float>(launch: &Launch, inputs: &[&Data<T>], out: &mut [u32])
     }
     match &launch.kernel {
         &Kernel::ArgMax { rows, columns } => rows::argmax(columns, inputs[0].float(rows * columns), out),
+        &Kernel::Mask { len } => mask::mask(inputs[0].float(len), out),
         Kernel::MaxPoolIndex(s) => pool::max_index(s, inputs[0].float(s.input()), out),
         &Kernel::GatherRows { rows, row, table, from: DType::U32 } => {
             gather::gather_integers(row, inputs[0].u32(table * row), inputs[1].u32(rows), out);

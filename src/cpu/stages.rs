@@ -2,6 +2,7 @@
 
 use super::blocks::{Scratch, vectorized};
 use super::float::Float;
+use super::mask::fill_bits;
 use crate::launch::{Launch, MAX_OPERANDS, Operand, Stage};
 use crate::shape::Stretch;
 use crate::tape::{Binary, Unary};
@@ -14,6 +15,8 @@ pub(super) const CHUNK: usize = 1024;
 enum Source {
     /// The n-th operand of the launch.
     Operand(usize, Stretch),
+    /// Bits of the n-th operand of the launch, see [`Operand::Bits`].
+    Bits(usize),
     /// What the output held.
     Previous,
 }
@@ -61,6 +64,10 @@ impl Steps {
                         let index = operands.iter().position(|o| *o == (place, stretch));
                         Source::Operand(index.expect("operands() lists every operand"), stretch)
                     }
+                    Operand::Bits { place, stretch } => {
+                        let index = operands.iter().position(|o| *o == (place, stretch));
+                        Source::Bits(index.expect("operands() lists every operand"))
+                    }
                 };
                 Step::Binary { op, swapped, source }
             }
@@ -73,6 +80,8 @@ impl Steps {
 pub(super) struct Epilogue<'a, T> {
     pub(super) steps: &'a Steps,
     pub(super) operands: [&'a [T]; MAX_OPERANDS],
+    /// Operands that are bits.
+    pub(super) bits: [&'a [u32]; MAX_OPERANDS],
     /// Whether a stage reads what the output held before.
     pub(super) reads_previous: bool,
 }
@@ -137,6 +146,11 @@ impl<T: Float> Epilogue<'_, T> {
                 Step::Binary { op, swapped, source } => {
                     let other: &[T] = match source {
                         Source::Previous => previous,
+                        Source::Bits(index) => {
+                            let stretched = &mut stretched[..values.len()];
+                            fill_bits(self.bits[index], start, stretched);
+                            stretched
+                        }
                         Source::Operand(index, stretch) => {
                             let operand = self.operands[index];
                             let (from, len) = (start / stretch.div, values.len());

@@ -31,6 +31,7 @@ mod augment;
 mod gather;
 mod gemm;
 mod map;
+mod mask;
 mod movement;
 mod pool;
 mod random;
@@ -146,6 +147,7 @@ use params;
 pub fn shaders() -> Vec<&'static Shader> {
     let mut all = vec![
         &map::SHADER,
+        &mask::SHADER,
         &reduce::SHADER,
         &movement::SHADER,
         &rows::SHADER,
@@ -327,6 +329,7 @@ pub fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
         Kernel::Conv2d(_) | Kernel::Conv2dInputGrad(_) | Kernel::Conv2dWeightGrad(_) => {
             conv2d::calls(conv2d::forms(launch, target)[0], launch, target)
         }
+        Kernel::Mask { .. } => Ok(mask::calls(launch, target)),
         Kernel::MaxPoolIndex(_)
         | Kernel::PoolGather(_)
         | Kernel::PoolScatter(_)

@@ -58,10 +58,14 @@ fn gives_one(stretch: &Stretch) -> bool {
 /// `finish` of a launch's chain, with the operands it reads. Needs common/elementwise.wgsl.
 pub(super) fn finish(chain: &[Stage], launch: &Launch, width: Width) -> String {
     let mut text = format!("alias Element = {};\n", width.value());
-    for (k, (_, stretch)) in launch.operands().iter().enumerate() {
+    for (k, operand) in launch.operands().into_iter().enumerate() {
         let binding = FIRST_OPERAND + k as u32;
-        let four = width == Width::Four && gives_four(stretch);
-        let ty = if four { format!("vec4<Operand{k}>") } else { format!("Operand{k}") };
+        let four = width == Width::Four && gives_four(&operand.1);
+        let ty = match () {
+            () if launch.reads_bits(operand) => "u32".to_string(),
+            () if four => format!("vec4<Operand{k}>"),
+            () => format!("Operand{k}"),
+        };
         text += &format!("alias Operand{k} = f32;\n");
         text += &format!("@group(0) @binding({binding}) var<storage, read> operand{k}: array<{ty}>;\n");
     }
@@ -78,6 +82,21 @@ fn body(chain: &[Stage], launch: &Launch, len: usize, width: Width) -> String {
             Stage::Binary { op, swapped, operand } => {
                 let other = match operand {
                     Operand::Previous => "Value(out[i])".to_string(),
+                    Operand::Bits { place, stretch } => {
+                        let k = operands.iter().position(|found| *found == (*place, *stretch)).unwrap_or(0);
+                        match width {
+                            Width::One => {
+                                format!("Value((operand{k}[{}] >> (i % 32u)) & 1u)", index(stretch, len))
+                            }
+                            Width::Four => {
+                                let word = format!("operand{k}[{}]", index(&by_fours(stretch), len / 4));
+                                format!(
+                                    "Value((vec4<u32>({word} >> (4u * (i % 8u))) >> vec4<u32>(0u, 1u, 2u, 3u)) \
+                                     & vec4<u32>(1u))"
+                                )
+                            }
+                        }
+                    }
                     Operand::Buffer { place, stretch } => {
                         let k = operands.iter().position(|found| *found == (*place, *stretch)).unwrap_or(0);
                         match width {

@@ -146,6 +146,9 @@ const LONG: usize = 8;
 /// Fewest elements of what is computed again.
 const FEWEST_RECOMPUTED: usize = 1024;
 
+/// Fewest elements of an activation that is kept as bits: below, a launch costs more than the memory is worth.
+const FEWEST_MASKED: usize = 1 << 16;
+
 /// Reading a value as it lies.
 pub(super) fn whole(len: usize) -> Stretch {
     Stretch { div: 1, modulo: len }
@@ -672,6 +675,62 @@ impl Lowering<'_> {
         }
     }
 
+    /// Keeps of an activation only which elements are positive, a bit each, where that is all that is read of it long
+    /// after: the gates of an attack's backward pass.
+    fn keep_masks(&mut self, assignments: &[(String, usize)], frozen: &[bool]) {
+        let order = self.sequence();
+        let mut readers: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.groups.len()];
+        for (at, &group) in order.iter().enumerate() {
+            for value in values(&self.groups[group]) {
+                if let Base::Group(read) = value.base {
+                    readers[read].push((at, group));
+                }
+            }
+        }
+        let assigned: Vec<Base> = assignments.iter().map(|(_, id)| self.value(*id).base).collect();
+        for &group in &order {
+            let (readers, len) = (&readers[group], self.groups[group].shape.len());
+            let gap = (1..readers.len()).max_by_key(|&i| readers[i].0 - readers[i - 1].0);
+            let Some(late) = gap else { continue };
+            let far = readers[late].0 - readers[late - 1].0 >= LONG;
+            let value = Value { base: Base::Group(group), stretch: whole(len) };
+            let gates = readers[late..].iter().all(|&(_, reader)| {
+                let g = &self.groups[reader];
+                // Every use by this reader is as the gate's second argument.
+                let is_gate = |stage: &&ProtoStage| {
+                    matches!(stage, ProtoStage::Binary { op: Binary::Gate { .. }, swapped: false, operand }
+                        if *operand == value)
+                };
+                let uses = values(g).filter(|used| used.base == value.base).count();
+                uses == g.stages.iter().filter(is_gate).count() && frozen[reader] == frozen[group]
+            });
+            if len < FEWEST_MASKED || !far || !gates || assigned.contains(&value.base) {
+                continue;
+            }
+            let words = len.div_ceil(32);
+            let late: Vec<usize> = readers[late..].iter().map(|&(_, reader)| reader).collect();
+            let (last, scope) = (self.groups[group].last, self.groups[group].scope.clone());
+            let mask = Group {
+                kernel: Kernel::Mask { len },
+                first: last,
+                last,
+                ..Group::copy(value, Shape::new(&[words]), DType::U32, scope, None)
+            };
+            let bits =
+                Value { base: Base::Group(self.groups.len()), stretch: Stretch { div: 32, modulo: words } };
+            self.groups.push(mask);
+            for reader in late {
+                for stage in &mut self.groups[reader].stages {
+                    if let ProtoStage::Binary { operand, .. } = stage
+                        && *operand == value
+                    {
+                        *operand = bits;
+                    }
+                }
+            }
+        }
+    }
+
     /// Orders the groups and gives assignments their tensors, in place where no one reads the old value later.
     fn finish(mut self, assignments: &[(String, usize)]) -> Lowered {
         let targets: Vec<usize> = assignments
@@ -681,6 +740,8 @@ impl Lowering<'_> {
         if self.fuse {
             let frozen = self.frozen(assignments, &targets);
             self.recompute(assignments, frozen);
+            let frozen = self.frozen(assignments, &targets);
+            self.keep_masks(assignments, &frozen);
         }
         let frozen = self.frozen(assignments, &targets);
         let mut order = self.sequence();
@@ -809,12 +870,14 @@ pub(super) fn launch(
     output: Place,
     place: impl Fn(Base) -> Place,
     is_half: impl Fn(Base) -> bool,
+    is_mask: impl Fn(Base) -> bool,
 ) -> Launch {
     let stage = |stage: &ProtoStage| match *stage {
         ProtoStage::Unary(unary) => Stage::Unary(unary),
         ProtoStage::Binary { op, swapped, operand } => {
             let operand = match place(operand.base) {
                 place if place == output => Operand::Previous,
+                place if is_mask(operand.base) => Operand::Bits { place, stretch: operand.stretch },
                 place => Operand::Buffer { place, stretch: operand.stretch },
             };
             Stage::Binary { op, swapped, operand }

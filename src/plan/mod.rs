@@ -87,6 +87,7 @@ impl Schedule {
             lower::Base::Tensor(tensor) => Place::Tensor(tensor),
         };
         let is_half = |base| matches!(base, lower::Base::Group(g) if lowered.groups[g].dtype == DType::F16);
+        let is_mask = |base| matches!(base, lower::Base::Group(g) if matches!(lowered.groups[g].kernel, Kernel::Mask { .. }));
         let mut launches = Vec::with_capacity(places.len());
         for (group, &output) in lowered.groups.iter().zip(&places) {
             if !matches!(group.dtype, DType::F32 | DType::F16) && matches!(group.kernel, Kernel::Map { .. }) {
@@ -95,7 +96,7 @@ impl Schedule {
                     group.dtype, group.shape
                 )));
             }
-            launches.push(lower::launch(group, output, place_of, is_half));
+            launches.push(lower::launch(group, output, place_of, is_half, is_mask));
         }
         let scopes = lowered.groups.iter().map(|group| group.scope.clone()).collect();
         Ok(Schedule { launches, prologue: lowered.prologue, scopes, tensors: lowered.tensors, slots })

@@ -32,7 +32,10 @@ fn integers(stream: u32, len: usize, bound: usize) -> Data<f64> {
 fn case(kernel: Kernel, shape: &[usize], tensors: Vec<Data<f64>>) -> Case {
     let integer = matches!(
         kernel,
-        Kernel::ArgMax { .. } | Kernel::MaxPoolIndex(_) | Kernel::GatherRows { from: DType::U32, .. }
+        Kernel::ArgMax { .. }
+            | Kernel::Mask { .. }
+            | Kernel::MaxPoolIndex(_)
+            | Kernel::GatherRows { from: DType::U32, .. }
     );
     let launch = Launch {
         kernel,
@@ -109,6 +112,22 @@ fn pool([n, h, w, c]: [usize; 4], kernel: [usize; 2], stride: [usize; 2], paddin
         case(Kernel::AvgPool(shape), &[n, p, q, c], vec![data(1, x)]),
         case(Kernel::AvgPoolGrad(shape), &[n, h, w, c], vec![data(2, y)]),
     ]
+}
+
+/// The mask of an activation, and a gate by a mask.
+fn mask(len: usize) -> Vec<Case> {
+    let words = len.div_ceil(32);
+    let start = Stretch { div: 1, modulo: len };
+    let mut gate =
+        case(Kernel::Map { start }, &[len], vec![data(1, len), integers(2, words, u32::MAX as usize)]);
+    gate.launch.inputs.truncate(1);
+    let operand = Operand::Bits { place: Place::Tensor(1), stretch: Stretch { div: 32, modulo: words } };
+    gate.launch.stages = vec![
+        Stage::Binary { op: Binary::Gate { slope: 0.25 }, swapped: false, operand },
+        Stage::Binary { op: Binary::Sub, swapped: true, operand },
+    ];
+    gate.name = format!("gate of {len} by a mask");
+    vec![case(Kernel::Mask { len }, &[words], vec![data(1, len)]), gate]
 }
 
 fn matmul(m: usize, n: usize, k: usize) -> Vec<Case> {
@@ -361,6 +380,9 @@ pub fn cases() -> Vec<Case> {
     cases.extend(pool([1, 9, 9, 5], [3, 3], [2, 2], [1, 1]));
     cases.extend(pool([3, 8, 8, 16], [2, 2], [2, 2], none));
     cases.extend(pool([2, 7, 7, 4], [7, 7], one, none));
+    for len in [1, 31, 32, 33, 64, 200] {
+        cases.extend(mask(len));
+    }
     for (outer, extent, inner) in [(1, 1, 1), (3, 7, 5), (2, 33, 1), (1, 12, 4)] {
         cases.extend(reduce_products(outer, extent, inner));
     }
@@ -389,6 +411,7 @@ pub fn large_cases() -> Vec<Case> {
     cases.push(with_stages(case(Kernel::Update, &[50_021], vec![])));
     cases.extend(reduce(1, 200_003, 1, &[]));
     cases.extend(reduce(1, 9973, 16, &[Unary::Square]));
+    cases.extend(mask(70_001));
     cases.extend(reduce_products(1, 9973, 16));
     cases.extend(reduce_products(2, 11, 3001));
     cases.extend(reduce_products(300, 784, 1));

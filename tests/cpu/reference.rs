@@ -46,6 +46,9 @@ fn chain(case: &Case, stages: &[Stage], i: usize, mut v: f64) -> f64 {
             Stage::Binary { op, swapped, operand } => {
                 let other = match operand {
                     Operand::Previous => case.previous[i],
+                    Operand::Bits { place, .. } => {
+                        f64::from(integers(tensor(case, place))[i / 32] >> (i % 32) & 1)
+                    }
                     Operand::Buffer { place, stretch: Stretch { div, modulo } } => {
                         floats(tensor(case, place))[i / div % modulo]
                     }
@@ -207,6 +210,12 @@ fn kernel(
                         Reduction::Max => terms.fold(f64::NEG_INFINITY, f64::max),
                     };
                 }
+            }
+        }
+        Kernel::Mask { .. } => {
+            for (w, word) in x(0).chunks(32).enumerate() {
+                let bits = word.iter().enumerate().map(|(b, &x)| u32::from(x > 0.0) << b);
+                out[w] = f64::from(bits.sum::<u32>());
             }
         }
         Kernel::ArgMax { columns, .. } => {

@@ -1,6 +1,6 @@
 //! Reductions, movement, rows, pooling, gathering and random numbers against the f64 executor.
 
-use crate::harness::{Host, Numbers, check, plain, run, ways};
+use crate::harness::{Host, Numbers, check, plain, reference, run, ways};
 use adamant::launch::{Kernel, Operand, Place, PoolShape, Stage};
 use adamant::philox;
 use adamant::tape::{Augment, Binary, Distribution, Pool, Purpose, Reduction, Unary};
@@ -271,5 +271,44 @@ fn the_same_launch_gives_the_same_bits_twice() {
     for way in ways() {
         let before = Host::Float(vec![0.0; 3]);
         assert_eq!(run(way, &launch, &tensors, &before), run(way, &launch, &tensors, &before));
+    }
+}
+
+#[test]
+fn masks_and_gates_by_them() {
+    let mut numbers = Numbers::new(21);
+    for len in [1usize, 5, 31, 32, 33, 64, 96, 200, 1000, 4100] {
+        let words = len.div_ceil(32);
+        let mut mask = plain(Kernel::Mask { len }, 1, &[words], DType::U32);
+        let x = numbers.floats(len);
+        let before = Host::U32(vec![7; words]);
+        let want = reference(&mask, &[x.clone()], &before);
+        for way in ways() {
+            let got = run(way, &mask, &[x.clone()], &before);
+            assert!(got == Host::U32(numbers_of(&want)), "{len} on {}", way.name);
+        }
+        // The same words as a gate's second argument, behind an elementwise launch and a product.
+        let stretch = Stretch { div: 32, modulo: words };
+        let gate = |tensor| Stage::Binary {
+            op: Binary::Gate { slope: 0.5 },
+            swapped: false,
+            operand: Operand::Bits { place: Place::Tensor(tensor), stretch },
+        };
+        mask = plain(Kernel::Map { start: Stretch { div: 1, modulo: len } }, 1, &[len], DType::F32);
+        mask.stages = vec![gate(1)];
+        let bits = Host::U32(numbers_of(&want));
+        check(&mask, &[x, bits.clone()], 1e-6);
+        let mut product =
+            plain(Kernel::MatMul { m: 1, n: len, k: 3, ta: false, tb: false }, 2, &[1, len], DType::F32);
+        product.stages = vec![gate(2)];
+        check(&product, &[numbers.floats(3), numbers.floats(3 * len), bits], 1e-5);
+    }
+}
+
+/// A tensor of integers.
+fn numbers_of(data: &adamant::cpu::Data<f64>) -> Vec<u32> {
+    match data {
+        adamant::cpu::Data::U32(words) => words.clone(),
+        _ => panic!("not integers"),
     }
 }

@@ -119,9 +119,9 @@ fn slots_are_shared_without_losing_a_value() {
             let all: u64 = lives.iter().map(|life| bytes(&schedule, life)).sum();
             let (peak, planned) = (peak(&schedule, &lives), schedule.temporary_bytes());
             assert!(peak <= planned && planned < all, "{model}: {peak} <= {planned} < {all}");
-            // Whole slots leave some of the memory of larger values idle; on these networks little.
+            // Whole slots of one type leave some of the memory of other values idle; on these networks little.
             assert!(
-                planned as f64 <= 1.3 * peak as f64,
+                planned as f64 <= 1.45 * peak as f64,
                 "{model}: {planned} planned, {peak} needed at a time"
             );
         }
@@ -288,6 +288,31 @@ fn a_training_step_takes_no_more_than_its_largest_plan() {
         // Not quite the largest plan: the sizes of their slots differ.
         assert!(largest <= taken && taken < all, "{model}: {largest} <= {taken} < {all}");
         assert!(taken as f64 <= 1.25 * largest as f64, "{model}: {taken} for a plan of {largest}");
+    }
+}
+
+#[test]
+fn an_attack_keeps_of_its_activations_which_are_positive() {
+    for model in ["preact-resnet18-w8", "resnet18-w8"] {
+        let architecture = architectures::by_name(model, [32, 32, 3], 10).unwrap();
+        let on = classifier(architecture.as_ref(), Mode::Eval);
+        let names = adamant::attack::Names::new("batch", "train");
+        let tape = RecordedAttack::record_step(&pgd(Norm::Linf), on, &names, 64, false);
+        let schedule = Schedule::new(&tape, true).unwrap();
+        let lives = lives(&schedule);
+        let backward = |at: &usize| schedule.scopes[*at].ends_with('\'');
+        // Of 64 x 32 x 32 x 8 = 2^19 elements down to 2^16: the last block has as many.
+        let kept = lives.iter().filter(|life| {
+            let len = schedule.launches[life.writer].shape.len();
+            life.writer >= schedule.prologue
+                && len >= 1 << 16
+                && !backward(&life.writer)
+                && life.readers.iter().any(backward)
+        });
+        // The last activations are read again at once: they stay as they are.
+        assert!(kept.count() <= 3, "{model}\n{schedule}");
+        let masks = schedule.launches.iter().filter(|launch| matches!(launch.kernel, Kernel::Mask { .. }));
+        assert!(masks.count() >= 15, "{model}\n{schedule}");
     }
 }
 
