@@ -216,6 +216,27 @@ fn a_gpu_allocates_exactly_the_bytes_that_are_planned() {
 }
 
 #[test]
+fn a_store_counts_what_its_plans_take_on_a_gpu_scratch_memory_too() {
+    let store = gpu_store();
+    let used = || store.device().memory().unwrap().used;
+    let before = used();
+    let architecture = architectures::by_name("resnet18-w4", [16, 16, 3], 10).unwrap();
+    let tape = Tape::new();
+    let net = Net::new(&tape, Mode::Train);
+    let x = tape.source("x", [8, 16, 16, 3], DType::F32);
+    let logits = architecture.forward(&net, x);
+    let weights = net.weights();
+    let vars: Vec<_> = weights.iter().map(|(_, var)| *var).collect();
+    for ((name, weight), gradient) in weights.iter().zip(tape.grad(logits, &vars)) {
+        tape.assign(name, *weight - gradient);
+    }
+    let plan = Plan::compile(&tape, &store).unwrap();
+    assert!(plan.bytes() > plan.temporary_bytes(), "no launch has scratch memory");
+    assert_eq!(store.temporary_bytes(), plan.bytes());
+    assert_eq!(used() - before, store.bytes() + plan.bytes());
+}
+
+#[test]
 fn a_plan_that_does_not_fit_is_refused_before_anything_is_allocated() {
     let store = gpu_store();
     let device = store.device().clone();
