@@ -67,6 +67,14 @@ impl HalfProduct {
         lines::<f32>(halves.div_ceil(2))
     }
 
+    /// Floats of a thread's own memory that a task takes, and elements of a task's result.
+    pub(super) fn own(&self) -> (usize, usize) {
+        match self {
+            HalfProduct::Correlate(plan) => plan.own(),
+            HalfProduct::MatMul(p) => ((ROWS * p.k + 1).div_ceil(2), ROWS * p.n),
+        }
+    }
+
     /// Packs the right operand.
     pub(super) fn pack<T: Float>(&self, b: &[T], packed: &mut [Line]) {
         let (b, packed) = (bytemuck::cast_slice(b), bytemuck::cast_slice_mut(packed));

@@ -223,9 +223,10 @@ impl Ready {
 impl Ready {
     /// Cache lines that a task of the launch takes of its thread's own memory, at most.
     fn own<T: Float>(&self, launch: &Launch) -> usize {
-        let (task, block) = match (&self.convolution, &launch.kernel) {
-            (Some(convolution), _) => convolution.own::<T>(),
-            (None, &Kernel::MatMul { m, n, k, ta, tb }) => Product { m, n, k, ta, tb }.own::<T>(),
+        let (task, block) = match (&self.half, &self.convolution, &launch.kernel) {
+            (Some(half), _, _) => half.product.own(),
+            (None, Some(convolution), _) => convolution.own::<T>(),
+            (None, None, &Kernel::MatMul { m, n, k, ta, tb }) => Product { m, n, k, ta, tb }.own::<T>(),
             _ => (0, BLOCK.max(launch.shape.dims().last().copied().unwrap_or(1))),
         };
         // What the output held, or what replaces it; a piece of memory begins with a cache line.

@@ -54,6 +54,14 @@ impl HalfCorrelate {
         self.geometry.groups * self.panels * self.lines * LINE
     }
 
+    /// Floats of a thread's own memory that a task takes, and elements of a task's result.
+    pub(in crate::cpu) fn own(&self) -> (usize, usize) {
+        let g = &self.geometry;
+        let floats = g.examples * g.buffer(g.band);
+        // Two pieces, each beginning with a cache line.
+        (floats + 16 + (floats + 1).div_ceil(2), g.examples * g.band.min(g.rows.results) * g.result_row())
+    }
+
     /// Elements of its two operands.
     pub(in crate::cpu) fn operands(&self) -> (usize, usize) {
         let s = &self.shape;
