@@ -37,7 +37,7 @@ pub(crate) fn available() -> bool {
 
 /// A product in half precision, ready to run again and again.
 pub(super) enum HalfProduct {
-    Correlate(HalfCorrelate),
+    Correlate(Box<HalfCorrelate>),
     MatMul(Product),
 }
 
@@ -52,8 +52,10 @@ impl HalfProduct {
             &Kernel::MatMul { m, n, k, ta: false, tb } if m * n * k > 0 => {
                 Some(HalfProduct::MatMul(Product { m, n, k, ta: false, tb }))
             }
-            Kernel::Conv2d(shape) => HalfCorrelate::forward(shape).map(HalfProduct::Correlate),
-            Kernel::Conv2dInputGrad(shape) => HalfCorrelate::input_grad(shape).map(HalfProduct::Correlate),
+            Kernel::Conv2d(shape) => HalfCorrelate::forward(shape).map(Box::new).map(HalfProduct::Correlate),
+            Kernel::Conv2dInputGrad(shape) => {
+                HalfCorrelate::input_grad(shape).map(Box::new).map(HalfProduct::Correlate)
+            }
             _ => None,
         }
     }

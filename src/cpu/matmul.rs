@@ -178,7 +178,12 @@ mod tests {
         let mut out = vec![T::ONE; product.m * product.n];
         let mut scratch = vec![Line::ZERO; lines::<T>(product.scratch::<T>())];
         let steps = Steps::none();
-        let epilogue = Epilogue { steps: &steps, operands: [&[]; MAX_OPERANDS], reads_previous: false };
+        let epilogue = Epilogue {
+            steps: &steps,
+            operands: [&[]; MAX_OPERANDS],
+            bits: [&[]; MAX_OPERANDS],
+            reads_previous: false,
+        };
         matmul(product, a, b, &mut out, &epilogue, &mut scratch);
         out
     }

@@ -282,9 +282,9 @@ fn masks_and_gates_by_them() {
         let mut mask = plain(Kernel::Mask { len }, 1, &[words], DType::U32);
         let x = numbers.floats(len);
         let before = Host::U32(vec![7; words]);
-        let want = reference(&mask, &[x.clone()], &before);
+        let want = reference(&mask, std::slice::from_ref(&x), &before);
         for way in ways() {
-            let got = run(way, &mask, &[x.clone()], &before);
+            let got = run(way, &mask, std::slice::from_ref(&x), &before);
             assert!(got == Host::U32(numbers_of(&want)), "{len} on {}", way.name);
         }
         // The same words as a gate's second argument, behind an elementwise launch and a product.

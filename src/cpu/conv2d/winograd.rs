@@ -5,6 +5,9 @@
 //! For each of the N^2 positions the products over the channels are one matrix product, `[tiles, channels read] x
 //! [channels read, channels of the result]`, by the same register tile as direct convolution.
 
+// A column of a small matrix is an index into each of its rows.
+#![allow(clippy::needless_range_loop)]
+
 use super::points;
 use crate::cpu::blocks::{Scratch, for_each, for_each_block};
 use crate::cpu::float::Float;
