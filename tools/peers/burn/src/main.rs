@@ -57,7 +57,7 @@ macro_rules! each {
 
 fn out<const D: usize>(tensor: Tensor<D>) -> protocol::Tensor {
     let shape = tensor.dims().to_vec();
-    let values = tensor.into_data().to_vec::<f32>().expect("f32 throughout");
+    let values = tensor.into_data().try_to_vec::<f32>().expect("f32 throughout");
     protocol::Tensor { shape, values }
 }
 
