@@ -231,7 +231,8 @@ impl Ready {
         };
         // What the output held, or what replaces it; a piece of memory begins with a cache line.
         let previous = if self.steps.read_previous() { lines::<T>(block) } else { 0 };
-        lines::<T>(task) + previous + 2
+        let lines = lines::<T>(task) + previous;
+        if lines == 0 { 0 } else { lines + 2 }
     }
 }
 
