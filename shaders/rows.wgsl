@@ -164,19 +164,28 @@ fn input_grad(
     let s = row_sum(at, m, lane);
     let label = min(labels[at.row], params.columns - 1u);
     var scale = 1f;
+    var others = 0f;
     if UNIT == 1u {
-        var steepest = 0f;
+        // Of a sure network p - 1 is rounded away where what the others add up to is still there. As that sum it is
+        // the row's largest.
         for (var c = at.first; c < params.columns; c += WIDTH) {
-            steepest = max(steepest, abs(slope(at.base + c, m, s, c == label)));
+            if c != label {
+                others += slope(at.base + c, m, s, false);
+            }
         }
+        others = total(others, lane);
         // 2^(126 - b) for a float whose exponent bits are b.
-        let bits = bitcast<u32>(widest(steepest, lane)) >> 23u;
+        let bits = bitcast<u32>(others) >> 23u;
         scale = bitcast<f32>((253u - min(bits, 252u)) << 23u);
     }
     if at.inside {
         for (var c = at.first; c < params.columns; c += WIDTH) {
             let i = at.base + c;
-            out[i] = Out(finish(slope(i, m, s, c == label) * scale, i));
+            var v = slope(i, m, s, c == label);
+            if UNIT == 1u && c == label {
+                v = -others;
+            }
+            out[i] = Out(finish(v * scale, i));
         }
     }
 }

@@ -52,8 +52,9 @@ fn directions(device: &Device, precision: Precision) -> Store {
 fn a_trained_networks_gradients_point_the_same_way_and_stay_in_range() {
     let exact = directions(&Device::reference(), Precision::F32);
     let truth = exact.read_f64("image").unwrap();
-    // f16 has full precision from 2^-14 on, and nothing below 2^-25; sums of hundreds of such terms need less of it.
-    for name in ["hidden 2", "hidden 1", "hidden 0", "image"] {
+    // f16 has full precision from 2^-14 on, and nothing below 2^-25; sums of hundreds of such terms need less of it. The
+    // image's own gradient is never f16.
+    for name in ["hidden 2", "hidden 1", "hidden 0"] {
         let mut sizes: Vec<f64> = exact.read_f64(name).unwrap().iter().map(|g| g.abs()).collect();
         sizes.retain(|&g| g > 0.0);
         sizes.sort_by(f64::total_cmp);

@@ -107,7 +107,8 @@ fn unit_scale(x: f64) -> f64 {
     2f64.powi((-e).clamp(-126, 126))
 }
 
-/// As [`cross_entropy_grad`], with the largest magnitude of each row brought into [1/2, 1) by a power of two.
+/// As [`cross_entropy_grad`], with the largest magnitude of each row brought into [1/2, 1) by a power of two, and the
+/// label's element as what the others add up to.
 pub(super) fn cross_entropy_direction<T: Float>(
     columns: usize,
     logits: &[T],
@@ -124,9 +125,12 @@ pub(super) fn cross_entropy_direction<T: Float>(
                 for (out, (row, &label)) in block.chunks_exact_mut(columns).zip(rows) {
                     softmax_row(row, out);
                     let label = (label as usize).min(columns - 1);
-                    out[label] = out[label] - T::ONE;
-                    let largest = out.iter().fold(T::ZERO, |best, x| best.maximum(x.abs()));
-                    let scale = T::from_f64(unit_scale(largest.to_f64()));
+                    // Of a sure network p - 1 is rounded away where what the others add up to is still there. As that
+                    // sum it is the row's largest.
+                    out[label] = T::ZERO;
+                    let others = out.iter().fold(T::ZERO, |sum, &p| sum + p);
+                    out[label] = T::ZERO - others;
+                    let scale = T::from_f64(unit_scale(others.to_f64()));
                     out.iter_mut().for_each(|x| *x = *x * scale);
                 }
             },

@@ -139,10 +139,10 @@ fn is_integer(groups: &[Group], value: &Value) -> bool {
     matches!(value.base, Base::Group(read) if groups[read].dtype == DType::U32)
 }
 
-/// Puts a half copy of each tensor that products read and the plan does not write at the end of the prologue.
+/// Puts a half copy of each tensor that products read and the plan does not write at the beginning of the prologue:
+/// products of the prologue read them too.
 fn copy_filters(lowered: &mut Lowered) {
     let written: Vec<usize> = lowered.groups.iter().filter_map(|group| group.tensor).collect();
-    let at = lowered.prologue;
     let mut copies: HashMap<usize, usize> = HashMap::new();
     let mut made: Vec<Group> = Vec::new();
     for group in lowered.groups.iter().filter(|group| group.kernel.flops() > 0) {
@@ -150,14 +150,13 @@ fn copy_filters(lowered: &mut Lowered) {
             let Base::Tensor(tensor) = value.base else { continue };
             let used = &lowered.tensors[tensor];
             if used.dtype == DType::F32 && !written.contains(&tensor) && !copies.contains_key(&tensor) {
-                copies.insert(tensor, at + made.len());
+                copies.insert(tensor, made.len());
                 made.push(Group::copy(*value, used.shape, DType::F16, group.scope.clone(), None));
             }
         }
     }
     let count = made.len();
-    let numbers: Vec<usize> =
-        (0..lowered.groups.len()).map(|group| if group < at { group } else { group + count }).collect();
+    let numbers: Vec<usize> = (0..lowered.groups.len()).map(|group| group + count).collect();
     for group in &mut lowered.groups {
         group.renumber(&numbers);
         for value in group.inputs.iter_mut().filter(|_| group.kernel.flops() > 0) {
@@ -168,6 +167,6 @@ fn copy_filters(lowered: &mut Lowered) {
             }
         }
     }
-    lowered.groups.splice(at..at, made);
+    lowered.groups.splice(..0, made);
     lowered.prologue += count;
 }
