@@ -165,7 +165,8 @@ impl Trace {
             until = until.max(*end);
         }
         let seconds = (until - first).max(f64::MIN_POSITIVE);
-        Some(Summary { submissions: submissions.len(), seconds, queued: covered / seconds })
+        // Without a gap the pieces may add up to a rounding more than the whole.
+        Some(Summary { submissions: submissions.len(), seconds, queued: (covered / seconds).min(1.0) })
     }
 
     /// The trace as a file in the trace event format: a row for the host, one for what the device ran (by its own

