@@ -76,13 +76,15 @@ pub(super) fn cross_entropy<T: Float>(
     });
 }
 
-/// `softmax(logits) - onehot(labels)`: the gradient of [`cross_entropy`] by its logits.
-pub(super) fn cross_entropy_grad<T: Float>(
+/// The softmax of each row and the place of its label, given to `finish`.
+#[inline(always)]
+fn by_logits<T: Float>(
     columns: usize,
     logits: &[T],
     labels: &[u32],
     out: &mut [T],
     epilogue: &Epilogue<T>,
+    finish: impl Fn(&mut [T], usize) + Sync,
 ) {
     write_blocks(out, rows_of_block(columns) * columns, epilogue, |start, block| {
         vectorized(
@@ -92,12 +94,30 @@ pub(super) fn cross_entropy_grad<T: Float>(
                 let rows = logits[start..].chunks_exact(columns).zip(&labels[first..]);
                 for (out, (row, &label)) in block.chunks_exact_mut(columns).zip(rows) {
                     softmax_row(row, out);
-                    let label = (label as usize).min(columns - 1);
-                    out[label] = out[label] - T::ONE;
+                    finish(out, (label as usize).min(columns - 1));
                 }
             },
         );
     });
+}
+
+/// `softmax(logits) - onehot(labels)`: the gradient of [`cross_entropy`] by its logits.
+pub(super) fn cross_entropy_grad<T: Float>(
+    columns: usize,
+    logits: &[T],
+    labels: &[u32],
+    out: &mut [T],
+    epilogue: &Epilogue<T>,
+) {
+    by_logits(
+        columns,
+        logits,
+        labels,
+        out,
+        epilogue,
+        #[inline(always)]
+        |row, label| row[label] = row[label] - T::ONE,
+    );
 }
 
 /// The power of two that brings a magnitude into [1/2, 1), but at most 2^126, the largest whose inverse f32 has too.
@@ -116,26 +136,23 @@ pub(super) fn cross_entropy_direction<T: Float>(
     out: &mut [T],
     epilogue: &Epilogue<T>,
 ) {
-    write_blocks(out, rows_of_block(columns) * columns, epilogue, |start, block| {
-        vectorized(
-            #[inline(always)]
-            || {
-                let first = start / columns;
-                let rows = logits[start..].chunks_exact(columns).zip(&labels[first..]);
-                for (out, (row, &label)) in block.chunks_exact_mut(columns).zip(rows) {
-                    softmax_row(row, out);
-                    let label = (label as usize).min(columns - 1);
-                    // Of a sure network p - 1 is rounded away where what the others add up to is still there. As that
-                    // sum it is the row's largest.
-                    out[label] = T::ZERO;
-                    let others = out.iter().fold(T::ZERO, |sum, &p| sum + p);
-                    out[label] = T::ZERO - others;
-                    let scale = T::from_f64(unit_scale(others.to_f64()));
-                    out.iter_mut().for_each(|x| *x = *x * scale);
-                }
-            },
-        );
-    });
+    by_logits(
+        columns,
+        logits,
+        labels,
+        out,
+        epilogue,
+        #[inline(always)]
+        |row, label| {
+            // Of a sure network p - 1 is rounded away where what the others add up to is still there. As that sum it
+            // is the row's largest.
+            row[label] = T::ZERO;
+            let others = row.iter().fold(T::ZERO, |sum, &p| sum + p);
+            row[label] = T::ZERO - others;
+            let scale = T::from_f64(unit_scale(others.to_f64()));
+            row.iter_mut().for_each(|x| *x = *x * scale);
+        },
+    );
 }
 
 /// Index of the first largest element; a NaN never wins against a number.
