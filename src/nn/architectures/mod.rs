@@ -4,12 +4,14 @@ mod mlp;
 mod mnist_fast;
 mod mnist_madry;
 mod preact_resnet18;
+mod residual;
 mod resnet18;
 
 pub use mlp::Mlp;
 pub use mnist_fast::MnistFast;
 pub use mnist_madry::MnistMadry;
-pub use preact_resnet18::{Normalization, PreActResNet18};
+pub use preact_resnet18::PreActResNet18;
+pub use residual::Normalization;
 pub use resnet18::ResNet18;
 
 use super::{Architecture, Params};

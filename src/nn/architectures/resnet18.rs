@@ -1,8 +1,8 @@
 //! ResNet-18 for 32x32 images (He et al., "Deep residual learning for image recognition", 2016, with the stem that
 //! CIFAR-10 is trained with): pytorch-cifar/models/resnet.py (kuangliu).
 
-use super::preact_resnet18::{BLOCKS, Normalization, STRIDES, conv3x3, read_options, write_options};
-use crate::nn::{Architecture, Conv2d, Net, Var};
+use super::residual::{Block, Normalization, conv3x3, read_options, shortcut, stages, stem, write_options};
+use crate::nn::{Architecture, Net, Var};
 
 /// 3x3 stem with batch norm and relu, four stages of two blocks with 1, 2, 4 and 8 times the width, mean over the
 /// pixels, linear. On 32x32 images that mean is the reference's 4x4 average pooling; any other size works as well.
@@ -50,37 +50,19 @@ impl Architecture for ResNet18 {
     }
 
     fn forward<'t>(&self, net: &Net<'t>, x: Var<'t>) -> Var<'t> {
-        let mut x = net.images(x, self.input);
-        if let Some(Normalization { mean, std }) = &self.normalization {
-            x = net.normalize("normalize", x, mean, std);
-        }
-        x = conv3x3(net, "conv1", x, self.width, 1);
-        x = net.batch_norm("bn1", x).relu();
-        for (stage, stride) in STRIDES.into_iter().enumerate() {
-            let channels = self.width << stage;
-            for index in 0..BLOCKS {
-                let (name, stride) =
-                    (format!("layer{}.{index}", stage + 1), if index == 0 { stride } else { 1 });
-                let before = if index == 0 { self.width << stage.saturating_sub(1) } else { channels };
-                let shortcut = stride != 1 || before != channels;
-                x = net.within(&name, || block(net, x, channels, stride, shortcut));
-            }
-        }
+        let x = stem(net, x, self.input, self.normalization.as_ref(), self.width);
+        let x = stages(net, net.batch_norm("bn1", x).relu(), self.width, block);
         net.linear("linear", x.global_avg_pool(), self.classes)
     }
 }
 
 /// Convolution, batch norm, relu, convolution, batch norm; relu of the sum with the shortcut, which is a convolution
 /// with batch norm where extents change and x itself elsewhere.
-fn block<'t>(net: &Net<'t>, x: Var<'t>, channels: usize, stride: usize, shortcut: bool) -> Var<'t> {
-    let y = conv3x3(net, "conv1", x, channels, stride);
+fn block<'t>(net: &Net<'t>, x: Var<'t>, block: Block) -> Var<'t> {
+    let y = conv3x3(net, "conv1", x, block.channels, block.stride);
     let y = net.batch_norm("bn1", y).relu();
-    let y = conv3x3(net, "conv2", y, channels, 1);
+    let y = conv3x3(net, "conv2", y, block.channels, 1);
     let y = net.batch_norm("bn2", y);
-    let strided = Conv2d { stride: [stride; 2], ..Conv2d::default() };
-    let other = match shortcut {
-        true => net.batch_norm("shortcut.1", net.conv("shortcut.0", x, channels, [1, 1], strided, false)),
-        false => x,
-    };
+    let other = if block.shortcut { net.batch_norm("shortcut.1", shortcut(net, x, block)) } else { x };
     (y + other).relu()
 }
