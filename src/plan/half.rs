@@ -10,7 +10,8 @@
 //! [`crate::tape::Var::cross_entropy_direction`] starts it with a largest magnitude near 1, and each layer's weights
 //! move it from there.
 
-use super::lower::{Base, Group, Lowered, Value, values, whole};
+use super::group::{Base, Group, Value, values, whole};
+use super::lower::Lowered;
 use crate::cpu;
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};

@@ -7,13 +7,17 @@
 //!    normalisation, residual and activation end up in the convolution's epilogue, the activation's gate in the
 //!    input gradient's, and sign, step and projection of an attack in the first layer's input gradient.
 //! 4. `softmax(z) - onehot(y)` is one launch.
-//! 5. What depends on nothing that the plan writes is frozen and comes first: in a repeat it is computed once. Any
+//! 5. What is read again long after it was made is computed again or kept as bits where that is cheaper ([`keep`]).
+//! 6. What depends on nothing that the plan writes is frozen and comes first: in a repeat it is computed once. Any
 //!    other launch stands where its last op stood, so everything it reads is ready.
 
+mod keep;
+
+use super::group::{Base, Group, ProtoStage, Value, values, whole};
 use super::order;
-use crate::launch::{ConvShape, Kernel, Launch, MAX_STAGES, Operand, Place, PoolShape, Stage};
+use crate::launch::{ConvShape, Kernel, MAX_STAGES, PoolShape};
 use crate::shape::{DType, Shape, Stretch};
-use crate::tape::{Binary, Conv2d, Node, Op, Pool, Reduction, Tape, Unary};
+use crate::tape::{Binary, Conv2d, Node, Op, Pool, Reduction, Tape};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -30,128 +34,11 @@ pub struct TensorUse {
     pub constant: Option<f64>,
 }
 
-/// A launch before memory is placed.
-pub(super) struct Group {
-    pub kernel: Kernel,
-    pub inputs: Vec<Value>,
-    /// Stages on the way into a reduction.
-    pub before: Vec<ProtoStage>,
-    pub stages: Vec<ProtoStage>,
-    pub shape: Shape,
-    pub dtype: DType,
-    pub scope: Rc<str>,
-    /// The op of its kernel.
-    first: usize,
-    /// The last op it covers, which is where it stands among the others.
-    last: usize,
-    /// It stands before the other groups of its last op: it computes again what they read.
-    again: bool,
-    /// Swallowed by another group.
-    dead: bool,
-    /// The tensor it writes, when it does not write a temporary.
-    pub tensor: Option<usize>,
-}
-
-impl Group {
-    /// The group that copies a value.
-    pub(super) fn copy(
-        value: Value,
-        shape: Shape,
-        dtype: DType,
-        scope: Rc<str>,
-        tensor: Option<usize>,
-    ) -> Group {
-        Group {
-            kernel: Kernel::Map { start: value.stretch },
-            inputs: vec![value],
-            before: Vec::new(),
-            stages: Vec::new(),
-            shape,
-            dtype,
-            scope,
-            first: 0,
-            last: 0,
-            again: false,
-            dead: false,
-            tensor,
-        }
-    }
-
-    /// Gives the groups it reads their new numbers.
-    pub(super) fn renumber(&mut self, numbers: &[usize]) {
-        self.each_read(|group| numbers[group]);
-    }
-
-    /// Makes it read `to` instead of `from`.
-    fn redirect(&mut self, from: usize, to: usize) {
-        self.each_read(|group| if group == from { to } else { group });
-    }
-
-    fn each_read(&mut self, number: impl Fn(usize) -> usize) {
-        let fix = |value: &mut Value| {
-            if let Base::Group(group) = &mut value.base {
-                *group = number(*group);
-            }
-        };
-        self.inputs.iter_mut().for_each(fix);
-        for stage in self.before.iter_mut().chain(&mut self.stages) {
-            if let ProtoStage::Binary { operand, .. } = stage {
-                fix(operand);
-            }
-        }
-    }
-
-    /// The distinct values its stages read, and those of `more` stages.
-    fn operands(&self, more: &[ProtoStage]) -> Vec<Value> {
-        let mut operands: Vec<Value> = Vec::new();
-        for stage in self.before.iter().chain(&self.stages).chain(more) {
-            if let ProtoStage::Binary { operand, .. } = stage
-                && !operands.contains(operand)
-            {
-                operands.push(*operand);
-            }
-        }
-        operands
-    }
-}
-
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum ProtoStage {
-    Unary(Unary),
-    Binary { op: Binary, swapped: bool, operand: Value },
-}
-
-/// Where a value is read from, and how.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct Value {
-    pub base: Base,
-    pub stretch: Stretch,
-}
-
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Base {
-    Group(usize),
-    Tensor(usize),
-}
-
 pub(super) struct Lowered {
     pub groups: Vec<Group>,
     /// How many of them, at the front, depend on nothing that the plan writes.
     pub prologue: usize,
     pub tensors: Vec<TensorUse>,
-}
-
-/// Launches between two readers of a result from which on it may be computed again for the second.
-const LONG: usize = 8;
-/// Fewest elements of what is computed again.
-const FEWEST_RECOMPUTED: usize = 1024;
-
-/// Fewest elements of an activation that is kept as bits: below, a launch costs more than the memory is worth.
-const FEWEST_MASKED: usize = 1 << 16;
-
-/// Reading a value as it lies.
-pub(super) fn whole(len: usize) -> Stretch {
-    Stretch { div: 1, modulo: len }
 }
 
 /// Index arithmetic of reading through `inner`, an operand of which is read through `outer`.
@@ -588,149 +475,6 @@ impl Lowering<'_> {
         input
     }
 
-    /// Computes elementwise results again where they are read long after, instead of keeping them, when all they are
-    /// made of is kept for longer anyway (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", section 3,
-    /// for the cheapest of ops): of batch norm and activation the backward pass keeps what went in, not what came out.
-    fn recompute(&mut self, assignments: &[(String, usize)], mut frozen: Vec<bool>) {
-        // Where each could stand at the earliest: a weight's gradient that goes on into the optimiser ends late.
-        let mut early: Vec<usize> = self.groups.iter().map(|group| group.first).collect();
-        let mut order = self.sequence();
-        for &group in &order {
-            for value in values(&self.groups[group]) {
-                if let Base::Group(read) = value.base {
-                    early[group] = early[group].max(early[read]);
-                }
-            }
-        }
-        order.sort_by_key(|&group| early[group]);
-        // For each group, where those that read it stand.
-        let mut readers: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.groups.len()];
-        for (at, &group) in order.iter().enumerate() {
-            for value in values(&self.groups[group]) {
-                if let Base::Group(read) = value.base {
-                    readers[read].push((at, group));
-                }
-            }
-        }
-        let assigned: Vec<Base> = assignments.iter().map(|(_, id)| self.value(*id).base).collect();
-        // What is computed again from something needs that in memory: else a chain of residual blocks would be computed
-        // again all at once.
-        let mut needed = vec![false; self.groups.len()];
-        for &group in order.iter().rev() {
-            let g = &self.groups[group];
-            let len = g.shape.len();
-            let plain =
-                matches!(g.kernel, Kernel::Map { start } if start == whole(len)) && !g.stages.is_empty();
-            if needed[group] || !plain || len < FEWEST_RECOMPUTED || assigned.contains(&Base::Group(group)) {
-                continue;
-            }
-            let gap =
-                (1..readers[group].len()).max_by_key(|&i| readers[group][i].0 - readers[group][i - 1].0);
-            let Some(late) = gap else { continue };
-            let (first, last) = (readers[group][late].0, readers[group][readers[group].len() - 1].0);
-            let is_kept = |value: Value| match value.base {
-                Base::Group(read) => {
-                    let stays = readers[read].iter().any(|&(at, reader)| at >= last && reader != group);
-                    stays || 16 * self.groups[read].shape.len() <= len
-                }
-                Base::Tensor(_) => true,
-            };
-            // What is computed once a repeat stays there.
-            let together = readers[group][late..].iter().all(|&(_, reader)| frozen[reader] == frozen[group]);
-            if !together || first - readers[group][late - 1].0 < LONG || !values(g).all(is_kept) {
-                continue;
-            }
-            let copy = self.groups.len();
-            let moved = readers[group].split_off(late);
-            for value in values(&self.groups[group]).collect::<Vec<_>>() {
-                if let Base::Group(read) = value.base {
-                    readers[read].push((first, copy));
-                    readers[read].sort_unstable();
-                    needed[read] = true;
-                }
-            }
-            for &(_, reader) in &moved {
-                self.groups[reader].redirect(group, copy);
-            }
-            let g = &self.groups[group];
-            let Some(before) =
-                moved.iter().map(|&(_, reader)| reader).min_by_key(|&reader| self.groups[reader].last)
-            else {
-                continue;
-            };
-            let (last, scope) = (self.groups[before].last, self.groups[before].scope.clone());
-            let again = Group {
-                kernel: g.kernel.clone(),
-                inputs: g.inputs.clone(),
-                before: Vec::new(),
-                stages: g.stages.clone(),
-                scope,
-                last,
-                again: true,
-                ..*g
-            };
-            self.groups.push(again);
-            readers.push(moved);
-            frozen.push(frozen[group]);
-        }
-    }
-
-    /// Keeps of an activation only which elements are positive, a bit each, where that is all that is read of it long
-    /// after: the gates of an attack's backward pass.
-    fn keep_masks(&mut self, assignments: &[(String, usize)], frozen: &[bool]) {
-        let order = self.sequence();
-        let mut readers: Vec<Vec<(usize, usize)>> = vec![Vec::new(); self.groups.len()];
-        for (at, &group) in order.iter().enumerate() {
-            for value in values(&self.groups[group]) {
-                if let Base::Group(read) = value.base {
-                    readers[read].push((at, group));
-                }
-            }
-        }
-        let assigned: Vec<Base> = assignments.iter().map(|(_, id)| self.value(*id).base).collect();
-        for &group in &order {
-            let (readers, len) = (&readers[group], self.groups[group].shape.len());
-            let gap = (1..readers.len()).max_by_key(|&i| readers[i].0 - readers[i - 1].0);
-            let Some(late) = gap else { continue };
-            let far = readers[late].0 - readers[late - 1].0 >= LONG;
-            let value = Value { base: Base::Group(group), stretch: whole(len) };
-            let gates = readers[late..].iter().all(|&(_, reader)| {
-                let g = &self.groups[reader];
-                // Every use by this reader is as the gate's second argument.
-                let is_gate = |stage: &&ProtoStage| {
-                    matches!(stage, ProtoStage::Binary { op: Binary::Gate { .. }, swapped: false, operand }
-                        if *operand == value)
-                };
-                let uses = values(g).filter(|used| used.base == value.base).count();
-                uses == g.stages.iter().filter(is_gate).count() && frozen[reader] == frozen[group]
-            });
-            if len < FEWEST_MASKED || !far || !gates || assigned.contains(&value.base) {
-                continue;
-            }
-            let words = len.div_ceil(32);
-            let late: Vec<usize> = readers[late..].iter().map(|&(_, reader)| reader).collect();
-            let (last, scope) = (self.groups[group].last, self.groups[group].scope.clone());
-            let mask = Group {
-                kernel: Kernel::Mask { len },
-                first: last,
-                last,
-                ..Group::copy(value, Shape::new(&[words]), DType::U32, scope, None)
-            };
-            let bits =
-                Value { base: Base::Group(self.groups.len()), stretch: Stretch { div: 32, modulo: words } };
-            self.groups.push(mask);
-            for reader in late {
-                for stage in &mut self.groups[reader].stages {
-                    if let ProtoStage::Binary { operand, .. } = stage
-                        && *operand == value
-                    {
-                        *operand = bits;
-                    }
-                }
-            }
-        }
-    }
-
     /// Orders the groups and gives assignments their tensors, in place where no one reads the old value later.
     fn finish(mut self, assignments: &[(String, usize)]) -> Lowered {
         let targets: Vec<usize> = assignments
@@ -853,49 +597,6 @@ impl Lowering<'_> {
         }
         g.tensor = Some(target);
     }
-}
-
-/// Everything a group reads.
-pub(super) fn values(group: &Group) -> impl Iterator<Item = Value> + '_ {
-    let operands = group.before.iter().chain(&group.stages).filter_map(|stage| match stage {
-        ProtoStage::Binary { operand, .. } => Some(*operand),
-        ProtoStage::Unary(_) => None,
-    });
-    group.inputs.iter().copied().chain(operands)
-}
-
-/// The launch of a group, once each group has a place for its result, and a type.
-pub(super) fn launch(
-    group: &Group,
-    output: Place,
-    place: impl Fn(Base) -> Place,
-    is_half: impl Fn(Base) -> bool,
-    is_mask: impl Fn(Base) -> bool,
-) -> Launch {
-    let stage = |stage: &ProtoStage| match *stage {
-        ProtoStage::Unary(unary) => Stage::Unary(unary),
-        ProtoStage::Binary { op, swapped, operand } => {
-            let operand = match place(operand.base) {
-                place if place == output => Operand::Previous,
-                place if is_mask(operand.base) => Operand::Bits { place, stretch: operand.stretch },
-                place => Operand::Buffer { place, stretch: operand.stretch },
-            };
-            Stage::Binary { op, swapped, operand }
-        }
-    };
-    let mut kernel = group.kernel.clone();
-    if let Kernel::Reduce { before, .. } = &mut kernel {
-        *before = group.before.iter().map(stage).collect();
-    }
-    let stages = group.stages.iter().map(stage).collect();
-    let inputs = group.inputs.iter().map(|value| place(value.base)).collect();
-    let mut halves = Vec::new();
-    for value in values(group).filter(|value| is_half(value.base)) {
-        if !halves.contains(&place(value.base)) {
-            halves.push(place(value.base));
-        }
-    }
-    Launch { kernel, inputs, stages, output, shape: group.shape, dtype: group.dtype, halves }
 }
 
 fn conv_shape(conv: &Conv2d, x: Shape, w: Shape, y: Shape) -> ConvShape {

@@ -1,7 +1,7 @@
 //! Placing temporaries: a slot is free again after the last launch that reads it. What the prologue leaves to the
 //! launches that are repeated is never overwritten by them.
 
-use super::lower::{Base, Group, values};
+use super::group::{Base, Group, values};
 use crate::launch::Place;
 use crate::shape::DType;
 

@@ -3,6 +3,7 @@
 //! [`Schedule`] is the device-free part (what will be launched, how many bytes it takes), [`Plan`] the part that is
 //! bound to a device and its tensors, [`Program`] plans and repeats of plans run as one submission.
 
+mod group;
 mod half;
 mod lower;
 mod memory;
@@ -83,11 +84,11 @@ impl Schedule {
         }
         let (places, slots) = memory::place(&lowered.groups, lowered.prologue);
         let place_of = |base| match base {
-            lower::Base::Group(group) => places[group],
-            lower::Base::Tensor(tensor) => Place::Tensor(tensor),
+            group::Base::Group(group) => places[group],
+            group::Base::Tensor(tensor) => Place::Tensor(tensor),
         };
-        let is_half = |base| matches!(base, lower::Base::Group(g) if lowered.groups[g].dtype == DType::F16);
-        let is_mask = |base| matches!(base, lower::Base::Group(g) if matches!(lowered.groups[g].kernel, Kernel::Mask { .. }));
+        let is_half = |base| matches!(base, group::Base::Group(g) if lowered.groups[g].dtype == DType::F16);
+        let is_mask = |base| matches!(base, group::Base::Group(g) if matches!(lowered.groups[g].kernel, Kernel::Mask { .. }));
         let mut launches = Vec::with_capacity(places.len());
         for (group, &output) in lowered.groups.iter().zip(&places) {
             if !matches!(group.dtype, DType::F32 | DType::F16) && matches!(group.kernel, Kernel::Map { .. }) {
@@ -96,7 +97,7 @@ impl Schedule {
                     group.dtype, group.shape
                 )));
             }
-            launches.push(lower::launch(group, output, place_of, is_half, is_mask));
+            launches.push(group::launch(group, output, place_of, is_half, is_mask));
         }
         let scopes = lowered.groups.iter().map(|group| group.scope.clone()).collect();
         Ok(Schedule { launches, prologue: lowered.prologue, scopes, tensors: lowered.tensors, slots })

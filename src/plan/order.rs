@@ -3,7 +3,7 @@
 //! Recorded last of all, the optimiser would keep the gradient of every weight until the end of the backward pass;
 //! moved to where each gradient is made, one gradient lives at a time.
 
-use super::lower::{Base, Group, values};
+use super::group::{Base, Group, values};
 use std::collections::BTreeSet;
 
 /// Reorders the groups behind the first `prologue`. Of those whose arguments are ready, the first that takes no
