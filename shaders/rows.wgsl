@@ -4,11 +4,13 @@
 //   forward        cross-entropy: out[r] = finish(log s - (x[r, label] - m))
 //   input_grad     out[r, c] = finish(e^(x - m) / s - (c == label)), with UNIT each row times the power of two that brings
 //                  its largest magnitude into [1/2, 1)
+//   input_grad_loss, input_grad_correct, input_grad_loss_correct
+//                  as input_grad, and of the same pass losses[r] as forward, right[r] as correct; without stages
 //   correct        out[r] = finish(1 where the first largest of the row stands at label, else 0)
 //   argmax         index[r] = where the first largest of the row stands; a NaN never wins against a number
 //   one_hot        out[r, c] = finish(c == label)
 //
-// Bindings: x [rows, columns], labels [rows], out [rows, columns] or [rows], index [rows]. A label past the last class
+// Bindings: x [rows, columns], labels [rows], out [rows, columns] or [rows], index, losses, right [rows]. A label past the last class
 // counts as the last class in the loss and its gradient, is never correct, and has a row of zeros as one-hot.
 // Tiling: WIDTH lanes of a workgroup share a row (a power of two, 1 for short rows and on software adapters, where
 // no barrier is left then), so a workgroup has WORKGROUP / WIDTH rows.
@@ -34,6 +36,8 @@ alias In1 = f32;
 @group(0) @binding(2) var<storage, read> labels: array<u32>;
 // The labels where they are the only input.
 @group(0) @binding(1) var<storage, read> only_labels: array<u32>;
+@group(0) @binding(5) var<storage, read_write> losses: array<f32>;
+@group(0) @binding(6) var<storage, read_write> right: array<f32>;
 alias Out = f32;
 @group(0) @binding(7) var<storage, read_write> out: array<Out>;
 @group(0) @binding(7) var<storage, read_write> index: array<u32>;
@@ -148,9 +152,14 @@ fn forward(
     let m = row_max(at, lane);
     let s = row_sum(at, m, lane);
     if at.inside && at.first == 0u {
-        let label = min(labels[at.row], params.columns - 1u);
-        out[at.row] = Out(finish(log(s) - (f32(x[at.base + label]) - m), at.row));
+        out[at.row] = Out(finish(loss(at, m, s), at.row));
     }
+}
+
+// -log softmax at the label of a row.
+fn loss(at: Lane, m: f32, s: f32) -> f32 {
+    let label = min(labels[at.row], params.columns - 1u);
+    return log(s) - (f32(x[at.base + label]) - m);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -161,7 +170,62 @@ fn input_grad(
 ) {
     let at = place(group, groups, lane);
     let m = row_max(at, lane);
+    write_gradient(at, m, row_sum(at, m, lane), lane);
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn input_grad_loss(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = place(group, groups, lane);
+    let m = row_max(at, lane);
     let s = row_sum(at, m, lane);
+    write_gradient(at, m, s, lane);
+    write_loss(at, m, s);
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn input_grad_correct(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = place(group, groups, lane);
+    let m = row_max(at, lane);
+    write_gradient(at, m, row_sum(at, m, lane), lane);
+    write_right(at, lane);
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn input_grad_loss_correct(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = place(group, groups, lane);
+    let m = row_max(at, lane);
+    let s = row_sum(at, m, lane);
+    write_gradient(at, m, s, lane);
+    write_loss(at, m, s);
+    write_right(at, lane);
+}
+
+fn write_loss(at: Lane, m: f32, s: f32) {
+    if at.inside && at.first == 0u {
+        losses[at.row] = loss(at, m, s);
+    }
+}
+
+fn write_right(at: Lane, lane: u32) {
+    let best = first_largest(at, lane);
+    if at.inside && at.first == 0u {
+        right[at.row] = select(0f, 1f, best == labels[at.row]);
+    }
+}
+
+fn write_gradient(at: Lane, m: f32, s: f32, lane: u32) {
     let label = min(labels[at.row], params.columns - 1u);
     var scale = 1f;
     var others = 0f;

@@ -26,7 +26,7 @@ pub enum Place {
 /// writes it. What executors derive from such an input (packed, transformed or half-precision filters) holds for a
 /// whole repeat.
 pub fn is_frozen(launches: &[Launch], prologue: usize, place: Place) -> bool {
-    launches[prologue..].iter().all(|launch| launch.output != place)
+    launches[prologue..].iter().all(|launch| launch.outputs().all(|output| output != place))
 }
 
 /// One elementwise step on the running value `v`.
@@ -65,6 +65,37 @@ pub enum Operand {
     },
     /// What the output buffer held at the same element before the launch: an update in place.
     Previous,
+}
+
+/// What a kernel of the gradient of cross-entropy can give beside it, f32 `[rows]`, of the same pass over the logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PerRow {
+    /// The cross-entropy, as [`Kernel::CrossEntropy`].
+    Loss,
+    /// Whether the label is right, as [`Kernel::Correct`].
+    Correct,
+}
+
+impl PerRow {
+    /// Both.
+    pub const ALL: [PerRow; 2] = [PerRow::Loss, PerRow::Correct];
+
+    /// Its name, as launch lists print it.
+    pub fn name(self) -> &'static str {
+        match self {
+            PerRow::Loss => "loss",
+            PerRow::Correct => "correct",
+        }
+    }
+
+    /// What of a gradient's launch the kernel alone would give.
+    pub fn of(kernel: &Kernel) -> Option<PerRow> {
+        match kernel {
+            Kernel::CrossEntropy { .. } => Some(PerRow::Loss),
+            Kernel::Correct { .. } => Some(PerRow::Correct),
+            _ => None,
+        }
+    }
 }
 
 /// Extents of a convolution `[N,H,W,C] * [R,S,C/groups,K] -> [N,P,Q,K]`.
@@ -335,6 +366,14 @@ impl Kernel {
         }
     }
 
+    /// Rows, where the launch may give [`PerRow`] results too.
+    pub fn gives_per_row(&self) -> Option<usize> {
+        match self {
+            Kernel::CrossEntropyGrad { rows, .. } | Kernel::CrossEntropyDirection { rows, .. } => Some(*rows),
+            _ => None,
+        }
+    }
+
     /// Floating-point operations of the products, two a multiply-add; 0 for kernels bound by memory.
     pub fn flops(&self) -> u64 {
         match self {
@@ -353,10 +392,13 @@ pub struct Launch {
     /// The kernel's inputs, in its order. Never the output (see [`Kernel::Update`] and [`Operand::Previous`]).
     pub inputs: Vec<Place>,
     /// Elementwise steps applied to each element before it is stored; at most [`MAX_STAGES`], reading at most
-    /// [`Kernel::max_operands`] distinct (buffer, stretch) pairs.
+    /// [`Launch::max_operands`] distinct (buffer, stretch) pairs.
     pub stages: Vec<Stage>,
     /// Where the result goes.
     pub output: Place,
+    /// What else it gives, and where to: each at most once, only of kernels that [`Kernel::gives_per_row`], and to
+    /// places that the launch neither reads nor writes otherwise. Stages do not touch it.
+    pub also: Vec<(PerRow, Place)>,
     /// Shape of the result.
     pub shape: Shape,
     /// Type of the result: f16 where the plan keeps it in half precision.
@@ -367,6 +409,17 @@ pub struct Launch {
 }
 
 impl Launch {
+    /// All places it writes.
+    pub fn outputs(&self) -> impl Iterator<Item = Place> + '_ {
+        std::iter::once(self.output).chain(self.also.iter().map(|(_, place)| *place))
+    }
+
+    /// Most distinct (buffer, stretch) pairs that its stages may read: what it gives besides takes bindings too. Its
+    /// kernels have two inputs, so that one more is free than [`Kernel::max_operands`] says.
+    pub fn max_operands(&self) -> usize {
+        self.kernel.max_operands() - self.also.len().saturating_sub(1)
+    }
+
     /// Whether it is a product in half precision.
     pub fn is_half_product(&self) -> bool {
         self.kernel.flops() > 0 && self.inputs.iter().any(|place| self.halves.contains(place))

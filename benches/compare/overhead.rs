@@ -63,7 +63,7 @@ fn alone(schedule: &Schedule, launch: &Launch, scope: &Rc<str>) -> Schedule {
         .iter()
         .copied()
         .chain(launch.operands().iter().map(|(place, _)| *place))
-        .chain([launch.output])
+        .chain(launch.outputs())
         .filter_map(|place| if let Place::Slot(slot) = place { Some(slot) } else { None })
         .collect();
     let slots = schedule.slots.iter().enumerate();

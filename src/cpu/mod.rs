@@ -34,8 +34,9 @@ use matmul::Product;
 use movement::View;
 use random::Stream;
 use reduce::Fold;
+use rows::Also;
 use stages::{Epilogue, Steps};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Elements of a tensor on the host.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +70,13 @@ impl<T> Data<T> {
         match self {
             Data::Float(x) => &x[..len],
             _ => unreachable!("the plan reads integers as floats"),
+        }
+    }
+
+    fn float_mut(&mut self, len: usize) -> &mut [T] {
+        match self {
+            Data::Float(x) => &mut x[..len],
+            _ => unreachable!("the plan writes floats to integers"),
         }
     }
 
@@ -218,9 +226,7 @@ impl Ready {
             _ => 0,
         }
     }
-}
 
-impl Ready {
     /// Cache lines that a task of the launch takes of its thread's own memory, at most.
     fn own<T: Float>(&self, launch: &Launch) -> usize {
         let (task, block) = match (&self.half, &self.convolution, &launch.kernel) {
@@ -366,6 +372,10 @@ impl<T: Float> Executor<T> {
                 floats => operands[i] = floats.float(len),
             }
         }
+        let mut also: [Option<RwLockWriteGuard<Data<T>>>; 2] = [None, None];
+        for &(what, place) in &launch.also {
+            also[what as usize] = Some(buffer(place).write().unwrap_or_else(PoisonError::into_inner));
+        }
         let before = Epilogue { steps: &ready.before, operands, bits, reads_previous: false };
         let reads_previous = ready.steps.read_previous();
         let epilogue = Epilogue { steps: &ready.steps, operands, bits, reads_previous };
@@ -382,7 +392,9 @@ impl<T: Float> Executor<T> {
                 }
                 let convolution = ready.convolution.as_ref();
                 let scratch = &mut self.workspace.lock().shared;
-                run_floats(launch, convolution, inputs, &mut out[..len], &before, &epilogue, scratch);
+                let rows = launch.kernel.gives_per_row().unwrap_or(0);
+                let also = also.each_mut().map(|also| also.as_mut().map(|also| also.float_mut(rows)));
+                run_floats(launch, convolution, inputs, &mut out[..len], also, [&before, &epilogue], scratch);
             }
             Data::U32(out) => run_integers(launch, inputs, &mut out[..len]),
             Data::U8(_) => unreachable!("no launch writes bytes"),
@@ -404,14 +416,14 @@ fn fold_of(kernel: &Kernel) -> Fold {
     }
 }
 
-/// A launch whose result is floats.
+/// A launch whose result is floats, with its stages on the way in and out.
 fn run_floats<T: Float>(
     launch: &Launch,
     convolution: Option<&Convolution>,
     inputs: &[&Data<T>],
     out: &mut [T],
-    before: &Epilogue<T>,
-    epilogue: &Epilogue<T>,
+    also: Also<T>,
+    [before, epilogue]: [&Epilogue<T>; 2],
     scratch: &mut [Line],
 ) {
     if out.is_empty() {
@@ -457,11 +469,11 @@ fn run_floats<T: Float>(
         }
         &Kernel::CrossEntropyGrad { rows, columns } => {
             let (logits, labels) = (inputs[0].float(rows * columns), inputs[1].u32(rows));
-            rows::cross_entropy_grad(columns, logits, labels, out, epilogue);
+            rows::cross_entropy_grad(columns, logits, labels, out, also, epilogue);
         }
         &Kernel::CrossEntropyDirection { rows, columns } => {
             let (logits, labels) = (inputs[0].float(rows * columns), inputs[1].u32(rows));
-            rows::cross_entropy_direction(columns, logits, labels, out, epilogue);
+            rows::cross_entropy_direction(columns, logits, labels, out, also, epilogue);
         }
         &Kernel::Correct { rows, columns } => {
             rows::correct(columns, inputs[0].float(rows * columns), inputs[1].u32(rows), out, epilogue);

@@ -42,6 +42,7 @@ fn prove(gpu: &Gpu, size: u32) -> Result<()> {
         inputs: vec![Place::Tensor(0), Place::Tensor(1)],
         stages: Vec::new(),
         output: Place::Slot(0),
+        also: Vec::new(),
         shape: Shape::new(&[M, N]),
         dtype: DType::F32,
         halves: vec![Place::Tensor(0), Place::Tensor(1)],

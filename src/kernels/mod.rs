@@ -3,8 +3,8 @@
 //! # Convention of the shaders
 //! * One file an op family, `shaders/X.wgsl`, with its host side in `src/kernels/X.rs`. Every file is valid WGSL once
 //!   the lines `// #include common/y.wgsl` are replaced by those files.
-//! * Group 0. Binding 0 is `var<uniform> params: Params;`, inputs stand at 1, 2, 3, the result `out` at 7
-//!   (`read_write`), the operands of stages at 8 to 13. What an entry point really binds is read off the text.
+//! * Group 0. Binding 0 is `var<uniform> params: Params;`, inputs stand at 1, 2, 3, results beside
+//!   it ([`Launch::also`]) at 5 and 6, the result `out` at 7 (`read_write`), the operands of stages at 8 to 13. What an entry point really binds is read off the text.
 //! * `Params` is made by the [`params!`] macro on the host; a test holds it against the shader. With
 //!   [`Gpu::bakes`] the line that declares `params` becomes `const params = Params(...);`, so that divisions are by
 //!   constants and loops have known bounds. Same file, same struct. A parameter that any entry point of the file
@@ -397,7 +397,10 @@ fn check(launch: &Launch) -> Result<()> {
     if !launch.stages.is_empty() && (launch.dtype == DType::U32 || !launch.kernel.takes_stages()) {
         return refuse("stages follow only kernels that give floats in one piece".into());
     }
-    let most = launch.kernel.max_operands();
+    if !launch.also.is_empty() && launch.kernel.gives_per_row().is_none() {
+        return refuse("only the gradient of a cross-entropy gives numbers a row too".into());
+    }
+    let most = launch.max_operands();
     if launch.operands().len() > most {
         return refuse(format!("stages read more than {most} operands"));
     }
@@ -503,6 +506,9 @@ impl Compiled {
                 buffers.push((text::FIRST_INPUT + i as u32, buffer(input)?));
             }
             buffers.push((text::OUT, buffer(call.output)?));
+            for (what, beside) in &launch.also {
+                buffers.push((rows::binding(*what), place(beside)?));
+            }
             for (i, (operand, _)) in launch.operands().iter().enumerate() {
                 buffers.push((text::FIRST_OPERAND + i as u32, place(operand)?));
             }

@@ -3,7 +3,7 @@
 use super::map::per_invocation;
 use super::{Call, Calls, Shader, Target, params};
 use crate::error::Result;
-use crate::launch::{Kernel, Launch};
+use crate::launch::{Kernel, Launch, PerRow};
 
 /// shaders/rows.wgsl.
 pub(super) static SHADER: Shader =
@@ -25,13 +25,32 @@ fn width(columns: usize, target: &Target) -> usize {
     if target.software { 1 } else { columns.div_ceil(4).next_power_of_two().min(WORKGROUP) }
 }
 
+/// Where a result beside the gradient is bound.
+pub(super) fn binding(what: PerRow) -> u32 {
+    match what {
+        PerRow::Loss => 5,
+        PerRow::Correct => 6,
+    }
+}
+
+/// The entry point of a gradient that gives this too.
+fn gradient(launch: &Launch) -> &'static str {
+    let [loss, correct] = PerRow::ALL.map(|what| launch.also.iter().any(|(also, _)| *also == what));
+    match (loss, correct) {
+        (false, false) => "input_grad",
+        (true, false) => "input_grad_loss",
+        (false, true) => "input_grad_correct",
+        (true, true) => "input_grad_loss_correct",
+    }
+}
+
 /// The call of a kernel over rows.
 pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
     let (entry, rows, columns) = match &launch.kernel {
         Kernel::Softmax { rows, columns, .. } => ("softmax", *rows, *columns),
         Kernel::CrossEntropy { rows, columns } => ("forward", *rows, *columns),
         Kernel::CrossEntropyGrad { rows, columns } | Kernel::CrossEntropyDirection { rows, columns } => {
-            ("input_grad", *rows, *columns)
+            (gradient(launch), *rows, *columns)
         }
         Kernel::Correct { rows, columns } => ("correct", *rows, *columns),
         Kernel::ArgMax { rows, columns } => ("argmax", *rows, *columns),

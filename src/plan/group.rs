@@ -1,6 +1,6 @@
 //! Groups: launches while they are put together, before they have an order and places in memory.
 
-use crate::launch::{Kernel, Launch, Operand, Place, Stage};
+use crate::launch::{Kernel, Launch, Operand, PerRow, Place, Stage};
 use crate::shape::{DType, Shape, Stretch};
 use crate::tape::{Binary, Unary};
 use std::rc::Rc;
@@ -23,6 +23,8 @@ pub(super) struct Group {
     pub again: bool,
     /// Swallowed by another group.
     pub dead: bool,
+    /// The group whose launch makes its result too; it stands right before that group.
+    pub with: Option<usize>,
     /// The tensor it writes, when it does not write a temporary.
     pub tensor: Option<usize>,
 }
@@ -48,12 +50,14 @@ impl Group {
             last: 0,
             again: false,
             dead: false,
+            with: None,
             tensor,
         }
     }
 
-    /// Gives the groups it reads their new numbers.
+    /// Gives the groups it names their new numbers.
     pub(super) fn renumber(&mut self, numbers: &[usize]) {
+        self.with = self.with.map(|group| numbers[group]);
         self.each_read(|group| numbers[group]);
     }
 
@@ -123,10 +127,12 @@ pub(super) fn values(group: &Group) -> impl Iterator<Item = Value> + '_ {
     group.inputs.iter().copied().chain(operands)
 }
 
-/// The launch of a group, once each group has a place for its result, and a type.
+/// The launch of a group, once each group has a place for its result, and a type. `also` are the results of groups that
+/// stand with it.
 pub(super) fn launch(
     group: &Group,
     output: Place,
+    also: Vec<(PerRow, Place)>,
     place: impl Fn(Base) -> Place,
     is_half: impl Fn(Base) -> bool,
     is_mask: impl Fn(Base) -> bool,
@@ -154,5 +160,5 @@ pub(super) fn launch(
             halves.push(place(value.base));
         }
     }
-    Launch { kernel, inputs, stages, output, shape: group.shape, dtype: group.dtype, halves }
+    Launch { kernel, inputs, stages, output, also, shape: group.shape, dtype: group.dtype, halves }
 }

@@ -6,12 +6,13 @@
 //! 3. An elementwise op joins the launch that made its argument, when nothing else reads that argument: bias,
 //!    normalisation, residual and activation end up in the convolution's epilogue, the activation's gate in the
 //!    input gradient's, and sign, step and projection of an attack in the first layer's input gradient.
-//! 4. `softmax(z) - onehot(y)` is one launch.
+//! 4. `softmax(z) - onehot(y)` is one launch, which gives the loss and whether y is right too ([`with`]).
 //! 5. What is read again long after it was made is computed again or kept as bits where that is cheaper ([`keep`]).
 //! 6. What depends on nothing that the plan writes is frozen and comes first: in a repeat it is computed once. Any
 //!    other launch stands where its last op stood, so everything it reads is ready.
 
 mod keep;
+mod with;
 
 use super::group::{Base, Group, ProtoStage, Value, values, whole};
 use super::order;
@@ -159,6 +160,7 @@ impl Lowering<'_> {
             last: id,
             again: false,
             dead: false,
+            with: None,
             tensor: None,
         });
         Value { base: Base::Group(self.groups.len() - 1), stretch: whole(shape.len()) }
@@ -537,6 +539,9 @@ impl Lowering<'_> {
         let mut groups: Vec<Group> = order.iter().filter_map(|&group| all[group].take()).collect();
         groups.extend(copies);
         groups.iter_mut().for_each(|group| group.renumber(&renumber));
+        if self.fuse {
+            with::join(&mut groups, prologue);
+        }
         Lowered { groups: order::order(groups, prologue), prologue, tensors: self.tensors }
     }
 

@@ -19,7 +19,7 @@ use crate::cpu::{self, Executor};
 use crate::device::{Device, Kind};
 use crate::error::{Error, Result};
 use crate::kernels::{self, Compiled};
-use crate::launch::{self, Kernel, Launch, Place};
+use crate::launch::{self, Kernel, Launch, PerRow, Place};
 use crate::shape::DType;
 use crate::tape::{Op, Tape};
 use crate::tensor::{self, Host, Storage, Store, Tensor};
@@ -90,16 +90,23 @@ impl Schedule {
         let is_half = |base| matches!(base, group::Base::Group(g) if lowered.groups[g].dtype == DType::F16);
         let is_mask = |base| matches!(base, group::Base::Group(g) if matches!(lowered.groups[g].kernel, Kernel::Mask { .. }));
         let mut launches = Vec::with_capacity(places.len());
+        let mut scopes = Vec::with_capacity(places.len());
+        let mut also = Vec::new();
         for (group, &output) in lowered.groups.iter().zip(&places) {
+            if group.with.is_some() {
+                also.extend(PerRow::of(&group.kernel).map(|what| (what, output)));
+                continue;
+            }
             if !matches!(group.dtype, DType::F32 | DType::F16) && matches!(group.kernel, Kernel::Map { .. }) {
                 return Err(Error::Unsupported(format!(
                     "a tensor of {} {} cannot be copied to another: only floats can be assigned from a tensor",
                     group.dtype, group.shape
                 )));
             }
-            launches.push(group::launch(group, output, place_of, is_half, is_mask));
+            let also = std::mem::take(&mut also);
+            launches.push(group::launch(group, output, also, place_of, is_half, is_mask));
+            scopes.push(group.scope.clone());
         }
-        let scopes = lowered.groups.iter().map(|group| group.scope.clone()).collect();
         Ok(Schedule { launches, prologue: lowered.prologue, scopes, tensors: lowered.tensors, slots })
     }
 
@@ -169,8 +176,9 @@ impl Schedule {
             (_, Place::Slot(slot)) => self.slots[slot].dtype.bytes() * self.len_of(place, launch),
         };
         let read: usize = reads.map(bytes_of).sum();
+        let beside = launch.kernel.gives_per_row().unwrap_or(0) * launch.also.len() * DType::F32.bytes();
         let written =
-            launch.dtype.bytes() * launch.shape.len() * (1 + usize::from(launch.updates_in_place()));
+            launch.dtype.bytes() * launch.shape.len() * (1 + usize::from(launch.updates_in_place())) + beside;
         (read + written) as u64
     }
 }
@@ -193,7 +201,10 @@ impl fmt::Display for Schedule {
             let mut reads: Vec<String> = launch.inputs.iter().map(|&place| self.place_name(place)).collect();
             reads.extend(launch.operands().iter().map(|(place, _)| self.place_name(*place)));
             let update = if launch.updates_in_place() { "+=" } else { "=" };
-            let output = self.place_name(launch.output);
+            let mut output = self.place_name(launch.output);
+            for &(what, place) in &launch.also {
+                output.push_str(&format!(", {} {}", what.name(), self.place_name(place)));
+            }
             write!(f, "{index:3} {scope:width$}  {output} {update} {launch} ({})", reads.join(", "))?;
             write!(f, "  {}  {:.1} kB", launch.shape, self.bytes(launch) as f64 / 1e3)?;
             match launch.kernel.flops() {

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 
 /// Reorders the groups behind the first `prologue`. Of those whose arguments are ready, the first that takes no
 /// memory (its result is a tensor) or gives back more than it takes goes next, else the one that was recorded first.
-/// A group that writes a tensor stays behind every group that reads what the tensor held before the run.
+/// A group that writes a tensor stays behind every group that reads what the tensor held before the run. A group that
+/// stands with another ([`Group::with`]) goes right before that one.
 pub(super) fn order(groups: Vec<Group>, prologue: usize) -> Vec<Group> {
     let count = groups.len();
     let reads: Vec<BTreeSet<usize>> = groups
@@ -42,7 +43,7 @@ pub(super) fn order(groups: Vec<Group>, prologue: usize) -> Vec<Group> {
     };
     let mut sequence: Vec<usize> = (0..prologue).collect();
     followers[..prologue].iter().flatten().for_each(|&follower| waits[follower] -= 1);
-    let mut left: Vec<usize> = (prologue..count).collect();
+    let mut left: Vec<usize> = (prologue..count).filter(|&at| groups[at].with.is_none()).collect();
     while !left.is_empty() {
         let saves = |&at: &usize| {
             // What the prologue made stays for the next repeat.
@@ -50,10 +51,14 @@ pub(super) fn order(groups: Vec<Group>, prologue: usize) -> Vec<Group> {
             let freed: u64 = reads[at].iter().filter(last).map(|&read| bytes(read)).sum();
             waits[at] == 0 && (bytes(at) == 0 || freed > bytes(at))
         };
-        let at = left.remove(left.iter().position(saves).unwrap_or(0));
-        reads[at].iter().for_each(|&read| readers[read] -= 1);
-        followers[at].iter().for_each(|&follower| waits[follower] -= 1);
-        sequence.push(at);
+        let ready = || left.iter().position(|&at| waits[at] == 0);
+        let at = left.remove(left.iter().position(saves).or_else(ready).unwrap_or(0));
+        let with = (prologue..count).filter(|&other| groups[other].with == Some(at));
+        for at in with.chain([at]) {
+            reads[at].iter().for_each(|&read| readers[read] -= 1);
+            followers[at].iter().for_each(|&follower| waits[follower] -= 1);
+            sequence.push(at);
+        }
     }
     let mut renumber = vec![0; count];
     sequence.iter().enumerate().for_each(|(to, &from)| renumber[from] = to);

@@ -42,6 +42,7 @@ fn case(kernel: Kernel, shape: &[usize], tensors: Vec<Data<f64>>) -> Case {
         inputs: (0..tensors.len()).map(Place::Tensor).collect(),
         stages: vec![],
         output: Place::Slot(0),
+        also: vec![],
         shape: Shape::new(shape),
         dtype: if integer { DType::U32 } else { DType::F32 },
         halves: vec![],

@@ -5,11 +5,12 @@ mod cases;
 mod half;
 mod reference;
 
-use adamant::cpu::{Data, Executor, Float, Workspace, allocate};
-use adamant::launch::{Kernel, Launch, Operand, Place, Stage};
+use adamant::cpu::{Buffer, Data, Executor, Float, Workspace, allocate};
+use adamant::launch::{Kernel, Launch, Operand, PerRow, Place, Stage};
 use adamant::tape::{Binary, Distribution, Purpose, Reduction, Unary};
 use adamant::{DType, Shape, Stretch};
 use cases::{Case, cases, large_cases};
+use std::sync::{Arc, RwLock};
 
 /// The data in another float.
 fn convert<T: Float>(data: &Data<f64>) -> Data<T> {
@@ -133,9 +134,55 @@ fn launch(kernel: Kernel, inputs: usize, shape: &[usize], stages: Vec<Stage>) ->
         inputs: (0..inputs).map(Place::Tensor).collect(),
         stages,
         output: Place::Slot(0),
+        also: Vec::new(),
         shape: Shape::new(shape),
         dtype: DType::F32,
         halves: Vec::new(),
+    }
+}
+
+#[test]
+fn what_is_given_beside_a_gradient_has_the_bits_of_kernels_of_their_own() {
+    // Some rows, and more than a block of them.
+    for (rows, columns) in [(5, 3), (2001, 17)] {
+        let mut numbers = (0..rows * columns).map(|i| ((i * 2_654_435_761) % 1009) as f32 / 100.0 - 5.0);
+        let logits: Vec<f32> = numbers.by_ref().collect();
+        let labels: Vec<u32> = (0..rows).map(|i| (i * 7 % (columns + 1)) as u32).collect();
+        let run = |launch: &Launch, threads: usize| -> Vec<Vec<f32>> {
+            let buffer = |data| Arc::new(RwLock::new(data));
+            let tensors = vec![buffer(Data::Float(logits.clone())), buffer(Data::U32(labels.clone()))];
+            let slots: Vec<_> = (0..3).map(|_| buffer(Data::Float(vec![7.0; rows * columns]))).collect();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let workspace = Workspace::default();
+                Executor::<f32>::new(vec![launch.clone()], 0, slots.clone(), tensors, workspace).run();
+            });
+            let floats = |slot: &Buffer<f32>| match &*slot.read().unwrap() {
+                Data::Float(x) => x.clone(),
+                _ => unreachable!(),
+            };
+            slots.iter().map(floats).collect()
+        };
+        let alone = |kernel| run(&launch(kernel, 2, &[rows], vec![]), 1)[0][..rows].to_vec();
+        let want = [alone(Kernel::CrossEntropy { rows, columns }), alone(Kernel::Correct { rows, columns })];
+        for kernel in
+            [Kernel::CrossEntropyGrad { rows, columns }, Kernel::CrossEntropyDirection { rows, columns }]
+        {
+            let bare = launch(kernel, 2, &[rows, columns], vec![Stage::Unary(Unary::Tanh)]);
+            let gradient = run(&bare, 1).remove(0);
+            for also in [vec![PerRow::Loss], vec![PerRow::Correct], PerRow::ALL.to_vec()] {
+                let places = also.iter().enumerate().map(|(at, &what)| (what, Place::Slot(1 + at))).collect();
+                let launch = Launch { also: places, ..bare.clone() };
+                for threads in [1, 3] {
+                    let have = run(&launch, threads);
+                    assert_eq!(have[0], gradient, "{launch}");
+                    for (have, &what) in have[1..].iter().zip(&also) {
+                        assert_eq!(have[..rows], want[what as usize], "{} of {launch}", what.name());
+                        assert!(have[rows..].iter().all(|&x| x == 7.0), "{launch} wrote past its rows");
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -135,18 +135,24 @@ pub fn run(way: &Way, launch: &Launch, tensors: &[Host], before: &Host) -> Host 
 
 /// As [`run`], by the calls of one of the launch's variants.
 pub fn run_calls(way: &Way, launch: &Launch, calls: Calls, tensors: &[Host], before: &Host) -> Host {
+    run_slots(way, launch, calls, tensors, std::slice::from_ref(before)).remove(0)
+}
+
+/// As [`run_calls`], what the launch leaves in each slot.
+pub fn run_slots(way: &Way, launch: &Launch, calls: Calls, tensors: &[Host], before: &[Host]) -> Vec<Host> {
     let upload = |host: &Host| {
         let buffer = way.gpu.allocate(host.bytes().len() as u64, "test tensor").unwrap();
         way.gpu.write(&buffer, host.bytes()).unwrap();
         buffer
     };
-    let slots = [upload(before)];
+    let slots: Vec<_> = before.iter().map(upload).collect();
     let tensors: Vec<_> = tensors.iter().map(upload).collect();
     let launches = std::slice::from_ref(launch);
     let compiled = Compiled::with_calls(&way.gpu, launches, &[calls], 0, &slots, &tensors)
         .unwrap_or_else(|error| panic!("{launch}: {error}"));
     way.gpu.submit(|pass| compiled.encode(pass)).unwrap();
-    before.like(&way.gpu.read(&[&slots[0]]).unwrap()[0])
+    let left = way.gpu.read(&slots.iter().collect::<Vec<_>>()).unwrap();
+    before.iter().zip(&left).map(|(before, bytes)| before.like(bytes)).collect()
 }
 
 /// What the f64 executor makes of it.
@@ -164,6 +170,7 @@ pub fn plain(kernel: Kernel, inputs: usize, shape: &[usize], dtype: DType) -> La
         inputs: (0..inputs).map(Place::Tensor).collect(),
         stages: Vec::new(),
         output: Place::Slot(0),
+        also: Vec::new(),
         shape: Shape::new(shape),
         dtype,
         halves: Vec::new(),

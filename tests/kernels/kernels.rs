@@ -1,7 +1,8 @@
 //! Reductions, movement, rows, pooling, gathering and random numbers against the f64 executor.
 
-use crate::harness::{Host, Numbers, check, plain, reference, run, ways};
-use adamant::launch::{Kernel, Operand, Place, PoolShape, Stage};
+use crate::harness::{Host, Numbers, check, plain, reference, run, run_slots, ways, with_stages};
+use adamant::kernels::calls;
+use adamant::launch::{Kernel, Launch, Operand, PerRow, Place, PoolShape, Stage};
 use adamant::philox;
 use adamant::tape::{Augment, Binary, Distribution, Pool, Purpose, Reduction, Unary};
 use adamant::{DType, Stretch};
@@ -108,6 +109,51 @@ fn rows_of_logits() {
         check(&f(Kernel::Correct { rows, columns }, 2, &[rows]), &both, 0.0);
         check(&f(Kernel::OneHot { rows, columns }, 1, &[rows, columns]), &[labels], 0.0);
         check(&plain(Kernel::ArgMax { rows, columns }, 1, &[rows], DType::U32), &[x], 0.0);
+    }
+}
+
+#[test]
+fn what_is_given_beside_the_gradient_is_what_kernels_of_their_own_give() {
+    let mut numbers = Numbers::new(15);
+    let near = |have: &Host, want: &Host, at: String| {
+        let (Host::Float(have), Host::Float(want)) = (have, want) else { panic!("{at}: not floats") };
+        for (i, (have, want)) in have.iter().zip(want).enumerate() {
+            assert!((have - want).abs() <= 3e-6 * want.abs().max(1.0), "{at}: [{i}] is {have}, not {want}");
+        }
+    };
+    for (rows, columns) in [(1, 1), (7, 3), (65, 11), (3, 1009), (1031, 10)] {
+        let mut tensors = vec![numbers.floats(rows * columns), numbers.below(rows, columns as u32 + 1)];
+        let alone = [Kernel::CrossEntropy { rows, columns }, Kernel::Correct { rows, columns }]
+            .map(|kernel| plain(kernel, 2, &[rows], DType::F32));
+        let gradient = |kernel| plain(kernel, 2, &[rows, columns], DType::F32);
+        let beside = [vec![PerRow::Loss], vec![PerRow::Correct], PerRow::ALL.to_vec()];
+        let bare = [
+            gradient(Kernel::CrossEntropyGrad { rows, columns }),
+            gradient(Kernel::CrossEntropyDirection { rows, columns }),
+        ];
+        let staged = with_stages(bare[0].clone(), &mut tensors);
+        let before = Numbers::new(77).floats(rows * columns);
+        for launch in bare.iter().chain([&staged]) {
+            for way in ways() {
+                let want = run(way, launch, &tensors, &before);
+                for what in &beside {
+                    let also: Vec<_> =
+                        (1..).map(Place::Slot).zip(what).map(|(at, &what)| (what, at)).collect();
+                    let launch = Launch { also, ..launch.clone() };
+                    let slots: Vec<Host> = [before.clone()]
+                        .into_iter()
+                        .chain(what.iter().map(|_| Host::Float(vec![7.0; rows])))
+                        .collect();
+                    let at = |what: &str| format!("{what} of {launch}, {rows}x{columns} on {}", way.name);
+                    let have =
+                        run_slots(way, &launch, calls(&launch, &way.target).unwrap(), &tensors, &slots);
+                    near(&have[0], &want, at("gradient"));
+                    for (have, &what) in have[1..].iter().zip(what) {
+                        near(have, &run(way, &alone[what as usize], &tensors, &slots[1]), at(what.name()));
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -137,6 +137,53 @@ fn batch_norm_in_training_keeps_what_went_in_and_goes_through_memory_six_times()
 }
 
 #[test]
+fn loss_right_answers_and_gradient_are_one_launch() {
+    // How often the logits are read, and whether all is one launch.
+    let launches = |record: &dyn for<'t> Fn(&'t Tape, adamant::Var<'t>, adamant::Var<'t>)| {
+        let tape = Tape::new();
+        let logits = tape.source("logits", [6, 10], DType::F32);
+        record(&tape, logits, tape.source("labels", [6], DType::U32));
+        let schedule = Schedule::new(&tape, true).unwrap();
+        lives(&schedule);
+        let reads =
+            |place: &Place| matches!(place, Place::Tensor(at) if schedule.tensors[*at].name == "logits");
+        let readers = schedule.launches.iter().filter(|launch| launch.inputs.iter().any(reads));
+        let names: Vec<String> = readers
+            .flat_map(|l| l.also.iter().map(|(what, _)| what.name().into()).chain([l.to_string()]))
+            .collect();
+        names.join(", ")
+    };
+    // As training asks for them.
+    let update = launches(&|tape, logits, labels| {
+        let losses = logits.cross_entropy(labels);
+        tape.assign("loss", losses.sum_all() + tape.source("loss", [], DType::F32));
+        tape.assign("correct", logits.correct(labels).sum_all());
+        tape.assign("gradient", tape.grad(losses.scale(0.125), &[logits])[0].square().sum(&[0]));
+    });
+    assert_eq!(update, "loss, correct, cross_entropy.input_grad + affine");
+    // Right answers alone, as an attack that lets broken images be asks for them.
+    let step = launches(&|tape, logits, labels| {
+        let right = logits.correct(labels).reshape([6, 1]);
+        let gradient = tape.grad(logits.cross_entropy(labels), &[logits])[0];
+        tape.assign("x", gradient.sum(&[1]).reshape([6, 1]) * right);
+    });
+    assert_eq!(step, "correct, cross_entropy.input_grad");
+    // A gradient that is made of the losses comes after them; right answers could come with either.
+    let weighted = launches(&|tape, logits, labels| {
+        let gradient = tape.grad(logits.cross_entropy(labels).square(), &[logits])[0];
+        tape.assign("gradient", gradient.sum(&[0]));
+    });
+    assert_eq!(weighted, "cross_entropy.forward, cross_entropy.input_grad + mul");
+    // Labels of another name are other labels.
+    let others = launches(&|tape, logits, labels| {
+        let gradient = tape.grad(logits.cross_entropy(labels), &[logits])[0];
+        let right = logits.correct(tape.source("others", [6], DType::U32));
+        tape.assign("x", gradient.sum(&[1]) * right.scale(2.0));
+    });
+    assert_eq!(others, "correct + affine, cross_entropy.input_grad");
+}
+
+#[test]
 fn a_network_that_normalises_its_images_keeps_them_for_the_weights_alone() {
     let stem_input_is_kept = |weights: bool| {
         let schedule = gradients("preact-resnet18-w4-normalized", [32, 32, 3], weights);

@@ -15,6 +15,7 @@ use proptest::prelude::*;
 /// A value in a slot: the launch that writes it, and the launches that read it before the slot is written again.
 pub struct Life {
     pub slot: usize,
+    pub len: usize,
     pub writer: usize,
     pub readers: Vec<usize>,
 }
@@ -34,6 +35,11 @@ fn reads(launch: &Launch) -> Vec<(Place, usize)> {
     launch.inputs.iter().enumerate().map(|(i, &place)| (place, least(i))).chain(operands).collect()
 }
 
+/// Elements of what a launch gives beside its output.
+fn rows(launch: &Launch) -> usize {
+    launch.kernel.gives_per_row().unwrap_or(0)
+}
+
 /// The values that pass through the slots in a run.
 ///
 /// # Panics
@@ -46,25 +52,29 @@ pub fn lives(schedule: &Schedule) -> Vec<Life> {
     for (at, launch) in schedule.launches.iter().enumerate() {
         let line = format!("launch {at}, {launch}, of\n{schedule}");
         for (place, least) in reads(launch) {
-            assert!(place != launch.output, "reads its output: {line}");
+            assert!(launch.outputs().all(|output| place != output), "reads what it writes: {line}");
             if let Place::Slot(slot) = place {
                 let life =
                     current[slot].unwrap_or_else(|| panic!("t{slot} is read before it is written: {line}"));
-                let have = schedule.launches[lives[life].writer].shape.len();
+                let have = lives[life].len;
                 assert!(have >= least, "t{slot} holds {have} of {least} elements: {line}");
                 lives[life].readers.push(at);
             }
         }
-        if let Place::Slot(slot) = launch.output {
+        let len = |place| if place == launch.output { launch.shape.len() } else { rows(launch) };
+        for (i, place) in launch.outputs().enumerate() {
+            let Place::Slot(slot) = place else { continue };
             let previous = launch
                 .stages
                 .iter()
                 .any(|stage| matches!(stage, Stage::Binary { operand: Operand::Previous, .. }));
             assert!(!previous && launch.kernel != Kernel::Update, "a temporary is updated: {line}");
-            assert_eq!(schedule.slots[slot].dtype, launch.dtype, "{line}");
-            assert!(schedule.slots[slot].len >= launch.shape.len(), "t{slot} is too small: {line}");
+            let dtype = if place == launch.output { launch.dtype } else { DType::F32 };
+            assert_eq!(schedule.slots[slot].dtype, dtype, "{line}");
+            assert!(schedule.slots[slot].len >= len(place), "t{slot} is too small: {line}");
+            assert!(launch.outputs().skip(i + 1).all(|other| other != place), "writes twice: {line}");
             current[slot] = Some(lives.len());
-            lives.push(Life { slot, writer: at, readers: Vec::new() });
+            lives.push(Life { slot, len: len(place), writer: at, readers: Vec::new() });
         }
     }
     let body = schedule.prologue..schedule.launches.len();
@@ -74,7 +84,9 @@ pub fn lives(schedule: &Schedule) -> Vec<Life> {
             "launch {at} is frozen and writes a tensor:\n{schedule}"
         );
         for (place, _) in reads(launch) {
-            let written = schedule.launches[body.clone()].iter().any(|launch| launch.output == place);
+            let written = schedule.launches[body.clone()]
+                .iter()
+                .any(|launch| launch.outputs().any(|output| output == place));
             let tensor = matches!(place, Place::Tensor(_));
             assert!(!tensor || !written, "launch {at} reads what the plan writes:\n{schedule}");
         }
@@ -93,8 +105,7 @@ pub fn lives(schedule: &Schedule) -> Vec<Life> {
 
 /// Bytes of a value.
 fn bytes(schedule: &Schedule, life: &Life) -> u64 {
-    let launch = &schedule.launches[life.writer];
-    launch.dtype.buffer_bytes(launch.shape.len())
+    schedule.slots[life.slot].dtype.buffer_bytes(life.len)
 }
 
 /// Most bytes that are needed at one time.

@@ -114,10 +114,14 @@ fn apply<'t>(tape: &'t Tape, op: u8, x: Var<'t>, y: Var<'t>, attribute: usize, a
         }
         20 if shape.len().is_multiple_of(2) && shape.len() > 2 => {
             let (logits, labels) = (x.reshape([2, shape.len() / 2]), tape.source("labels", [2], DType::U32));
-            match attribute % 3 {
+            let gradient = || logits.softmax() - labels.one_hot(shape.len() / 2);
+            match attribute % 6 {
                 0 => logits.cross_entropy(labels),
-                1 => logits.softmax() - labels.one_hot(shape.len() / 2),
-                _ => logits.correct(labels),
+                1 => gradient(),
+                2 => logits.correct(labels),
+                3 => gradient().sum(&[1]) * logits.cross_entropy(labels) + logits.correct(labels),
+                4 => logits.correct(labels).sum_all() * gradient().square(),
+                _ => gradient() * logits.cross_entropy(labels).reshape([2, 1]),
             }
         }
         21 if rank == 4 && shape[1] > 1 && shape[2] > 1 => match attribute % 3 {
