@@ -6,6 +6,7 @@ use crate::tensors::{Tensor, Tensors};
 use crate::work::{Loaded, What, Work, network};
 use adamant::Result;
 use adamant::nn::Params;
+use adamant::plan::Precision;
 use std::time::Duration;
 
 /// A row: its name, the work, and whether it is too much for software Vulkan.
@@ -130,12 +131,16 @@ pub fn run() -> Result<()> {
     let subjects = subjects()?;
     for (name, work, heavy) in works().into_iter().filter(|(name, ..)| filter.wants(name)) {
         let mut expected = None;
-        for Subject { device, adapter, name: on } in &subjects {
+        let precisions =
+            if work.can_be_half() { &[Precision::F32, Precision::F16][..] } else { &[Precision::F32] };
+        for (Subject { device, adapter, name: on }, &precision) in
+            subjects.iter().flat_map(|subject| precisions.iter().map(move |precision| (subject, precision)))
+        {
             if heavy && adapter.as_ref().is_some_and(|adapter| adapter.is_software()) {
                 continue;
             }
             // A device that cannot do a work is no end of the others.
-            let done = Loaded::new(work.clone(), inputs(&work)?, device).and_then(|loaded| {
+            let done = Loaded::new(work.clone(), precision, inputs(&work)?, device).and_then(|loaded| {
                 let result = if work.is_training() { None } else { loaded.results()?.pop_last() };
                 Ok((median(Duration::from_secs(2), |times| loaded.run(times))?, result))
             });
@@ -146,10 +151,10 @@ pub fn run() -> Result<()> {
                     let error = result.as_ref().zip(expected.as_ref());
                     let error = error.map(|(got, want)| format!("{:.1e}", difference(got, want)));
                     let (rate, error) = (rate.unwrap_or_default(), error.unwrap_or_default());
-                    println!("| {name} | {on} | {:.3} ms | {rate} | {error} |", 1e3 * seconds);
+                    println!("| {name} | {on}, {precision} | {:.3} ms | {rate} | {error} |", 1e3 * seconds);
                     expected = expected.or(result);
                 }
-                Err(error) => println!("| {name} | {on} | {error} | | |"),
+                Err(error) => println!("| {name} | {on}, {precision} | {error} | | |"),
             }
         }
     }

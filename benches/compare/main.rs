@@ -1,6 +1,7 @@
 //! adamant as a contestant of `tools/compare`: a process that does works on request.
 //!
 //!     cargo bench --bench compare -- worker cpu      # or an adapter's number; tools/compare starts it so
+//!     cargo bench --bench compare -- worker cpu f16  # attacks in half precision
 //!
 //! A worker reads one JSON object a line and answers each with one; what it can be asked is in `worker.rs`. It is
 //! also a bench of its own, for a machine without Python:
@@ -26,7 +27,8 @@ static COUNTED: memory::Counted = memory::Counted;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     measure::report(match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["worker", device] => worker::serve(device),
+        ["worker", device] => worker::serve(device, "f32"),
+        ["worker", device, precision] => worker::serve(device, precision),
         ["devices"] => {
             worker::print_devices();
             Ok(())

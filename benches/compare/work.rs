@@ -3,6 +3,7 @@
 use crate::tensors::{Tensor, Tensors};
 use adamant::data::Dataset;
 use adamant::nn::{Architecture, Conv2d, Mode, Net, Params, Var, architectures};
+use adamant::plan::{Options, Precision, Schedule};
 use adamant::tensor::Host;
 use adamant::train::{Recipe, Trainer};
 use adamant::{DType, Device, Error, Plan, Program, Result, Shape, Step, Store, Tape};
@@ -67,6 +68,15 @@ impl Work {
     pub fn is_training(&self) -> bool {
         matches!(self, Work::Train { .. })
     }
+
+    /// Whether it can be done in half precision: a pass of a network, or a training step's attack.
+    pub fn can_be_half(&self) -> bool {
+        match self {
+            Work::Logits { .. } | Work::Gradient { .. } => true,
+            Work::Train { steps, .. } => *steps > 0,
+            Work::Convolution { .. } | Work::Product { .. } => false,
+        }
+    }
 }
 
 /// What of a convolution is computed.
@@ -119,6 +129,7 @@ pub fn network(name: &str) -> Result<Box<dyn Architecture>> {
 /// A work that is ready to be done again and again.
 pub struct Loaded {
     work: Work,
+    precision: Precision,
     body: Body,
     // What went in, for the check.
     images: Option<(Tensor, Vec<u32>)>,
@@ -154,8 +165,16 @@ fn put_weights(store: &Store, params: &Params, tensors: &mut Tensors) -> Result<
 }
 
 impl Loaded {
-    /// Compiles a work for a device, on the weights and inputs of its file.
-    pub fn new(work: Work, mut tensors: Tensors, device: &Device) -> Result<Loaded> {
+    /// Compiles a work for a device, on the weights and inputs of its file. In half precision the passes of a network
+    /// are, and the attack of a training step; its update is f32.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for half precision of a work that has none.
+    pub fn new(work: Work, precision: Precision, mut tensors: Tensors, device: &Device) -> Result<Loaded> {
+        if precision == Precision::F16 && !work.can_be_half() {
+            return Err(Error::Unsupported("not done in half precision".into()));
+        }
+        let options = Options { precision, ..Options::default() };
         let (body, images) = match &work {
             Work::Logits { net, batch } | Work::Gradient { net, batch } => {
                 let (network, store) = (network(net)?, Store::new(device));
@@ -166,12 +185,16 @@ impl Loaded {
                 let tape = Tape::new();
                 let gradient = matches!(work, Work::Gradient { .. });
                 record_gradient(&tape, network.as_ref(), *batch, gradient);
-                (Body::Plan(Box::new(Plan::compile(&tape, &store)?), store), Some((images, labels)))
+                (
+                    Body::Plan(Box::new(Plan::of(Schedule::with(&tape, options)?, &store)?), store),
+                    Some((images, labels)),
+                )
             }
             Work::Train { net, batch, steps, epsilon, step_size, learning_rate } => {
                 let (network, (images, labels)) = (network(net)?, take_images(&mut tensors)?);
                 let recipe = Recipe {
                     method: if *steps == 0 { "standard" } else { "pgd" }.into(),
+                    attack_precision: precision.to_string(),
                     epsilon: epsilon.clone(),
                     steps: (*steps).max(1),
                     step_size: step_size.clone(),
@@ -231,7 +254,7 @@ impl Loaded {
                 (Body::Plan(Box::new(Plan::compile(&tape, &store)?), store.clone()), None)
             }
         };
-        Ok(Loaded { work, body, images })
+        Ok(Loaded { work, precision, body, images })
     }
 
     /// Does the work so many times in a row and waits for the end.
@@ -273,7 +296,7 @@ impl Loaded {
     }
 
     /// What the work computes, in PyTorch's layout, to be compared. A training work gives logits and input gradient
-    /// of the clean images, the gradient by every weight in training mode, and then the mean loss of the update in
+    /// of the clean images (in the attack's precision), the gradient by every weight in training mode, and then the mean loss of the update in
     /// one training step, which it does.
     pub fn results(&self) -> Result<Tensors> {
         let mut results = Tensors::new();
@@ -286,7 +309,8 @@ impl Loaded {
                 let network = network(net)?;
                 let tape = Tape::new();
                 record_gradient(&tape, network.as_ref(), *batch, true);
-                Plan::compile(&tape, store)?.run()?;
+                let options = Options { precision: self.precision, ..Options::default() };
+                Plan::of(Schedule::with(&tape, options)?, store)?.run()?;
                 self.read(store, &["logits", "input_gradient"], &mut results)?;
 
                 let tape = Tape::new();

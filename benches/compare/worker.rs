@@ -16,6 +16,7 @@ use crate::measure::seconds;
 use crate::work::{Loaded, Work};
 use crate::{memory, overhead, tensors};
 use adamant::gpu::AdapterSummary;
+use adamant::plan::Precision;
 use adamant::report::Environment;
 use adamant::{Device, Error, Result};
 use serde::Deserialize;
@@ -44,6 +45,7 @@ struct Before {
 
 struct Worker {
     device: Device,
+    precision: Precision,
     loaded: Option<(Loaded, Before)>,
 }
 
@@ -57,7 +59,10 @@ impl Worker {
             Request::Hello => {
                 let environment = Environment::capture("", Vec::new());
                 Ok(json!({
-                    "name": self.device.describe(),
+                    "name": match self.precision {
+                        Precision::F32 => self.device.describe(),
+                        half => format!("{}, attack in {}", self.device.describe(), half.on(&self.device)),
+                    },
                     "versions": { "adamant": environment.adamant, "commit": environment.commit, "rustc": environment.rustc },
                 }))
             }
@@ -68,7 +73,7 @@ impl Worker {
                     resident: memory::resident(),
                     device: self.device.memory().map(|memory| memory.used),
                 };
-                let loaded = Loaded::new(work, tensors::read(&file)?, &self.device)?;
+                let loaded = Loaded::new(work, self.precision, tensors::read(&file)?, &self.device)?;
                 self.loaded = Some((loaded, before));
                 Ok(json!({}))
             }
@@ -107,9 +112,9 @@ impl Worker {
 }
 
 /// Serves requests from standard input until the end of it, on the CPU executor or the adapter of this number.
-pub fn serve(device: &str) -> Result<()> {
+pub fn serve(device: &str, precision: &str) -> Result<()> {
     let (device, _) = Device::select(device)?;
-    let mut worker = Worker { device, loaded: None };
+    let mut worker = Worker { device, precision: precision.parse()?, loaded: None };
     for line in std::io::stdin().lock().lines() {
         let failed = |why: String| json!({ "error": why });
         let line = line.map_err(|e| Error::Unsupported(format!("standard input: {e}")))?;

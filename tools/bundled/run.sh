@@ -34,8 +34,9 @@ for packed in bin/*.gz; do
     [ -x "work/bin/$name" ] && [ "work/bin/$name" -nt "$packed" ] && continue
     gzip -dc "$packed" > "work/bin/$name" && chmod +x "work/bin/$name"
 done
-burn=target/compare/rust/release/burn-worker
-[ -e "$burn.gz" ] && [ ! -x "$burn" ] && gzip -dc "$burn.gz" > "$burn" && chmod +x "$burn"
+for packed in target/compare/rust*/release/burn-worker.gz; do
+    [ -e "$packed" ] && [ ! -x "${packed%.gz}" ] && gzip -dc "$packed" > "${packed%.gz}" && chmod +x "${packed%.gz}"
+done
 
 : > "$report"
 tell "# adamant on this machine"

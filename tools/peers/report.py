@@ -25,12 +25,14 @@ def record(everyone, held, extras):
                 {
                     "contestant": entry.contestant.name,
                     "device": entry.contestant.device,
+                    "reduced": entry.contestant.reduced,
                     "median": entry.median,
                     "seconds": entry.seconds,
                     "runs": entry.runs,
                     "differs": entry.errors,
                     "images_turned": entry.turned,
                     "why": entry.why,
+                    "doubt": entry.doubt,
                 }
                 for entry in entries
             ]
@@ -47,6 +49,10 @@ def figure(x):
     return f"{x:.3g}" if x < 1000 else f"{x:.0f}"
 
 
+def is_peer(name):
+    return not name.startswith("adamant")
+
+
 class Found:
     """What a record says of a work."""
 
@@ -59,13 +65,13 @@ class Found:
                 return row["median"]
         return None
 
-    def best(self, work, device, wanted=lambda name: name != "adamant"):
+    def best(self, work, device, wanted=is_peer):
         """The fastest peer at a work: its name and median, or None."""
         rows = self.record["works"].get(work, [])
         rows = [r for r in rows if r["device"] == device and r["median"] and wanted(r["contestant"])]
         return min(((r["contestant"], r["median"]) for r in rows), key=lambda row: row[1], default=None)
 
-    def ratio(self, work, device, wanted=lambda name: name != "adamant"):
+    def ratio(self, work, device, wanted=is_peer):
         """How many times faster adamant is than the fastest peer; that peer."""
         own, best = self.median(work, device, "adamant"), self.best(work, device, wanted)
         return (best[1] / own, best[0]) if own and best else None
@@ -94,7 +100,7 @@ def cell(record, work, device, contestant, show):
     for row in record["works"].get(work, []):
         if (row["device"], row["contestant"]) == (device, contestant):
             if row["median"]:
-                return show(row["median"])
+                return show(row["median"]) + ("*" if row["doubt"] else "")
             return "wrong" if row["why"] and row["why"].startswith("wrong") else "x"
     return ""
 
@@ -145,7 +151,7 @@ def bars(record):
                 }
             )
 
-    def speed(what, work, device, bar, aim, wanted=lambda name: name != "adamant"):
+    def speed(what, work, device, bar, aim, wanted=is_peer):
         ratio = found.ratio(work, device, wanted)
         if ratio:
             theirs = f"{figure(found.best(work, device, wanted)[1])} s, {ratio[1]}"
@@ -220,18 +226,18 @@ def bars(record):
     memory(record, add)
     if found.median("W2c 128", "cuda", "torch fp32"):
         device = next((d for d in found.devices() if d.startswith("vulkan")), None)
-        for what, peer, bar, aim in [
-            ("fp32 without TF32", "torch fp32", 0.7, 1.0),
-            ("with AMP", "torch amp", 0.25, 0.5),
+        for what, ours, peer, bar, aim in [
+            ("fp32 without TF32", ["adamant"], ["torch fp32"], 0.7, 1.0),
+            ("with AMP", ["adamant", "adamant f16"], ["torch amp", "torch compile amp"], 0.25, 0.5),
         ]:
-            own = found.median("W2c 128", device, "adamant")
-            best = found.best("W2c 128", "cuda", lambda name, peer=peer: name.startswith(peer))
+            own = found.best("W2c 128", device, lambda name, ours=ours: name in ours)
+            best = found.best("W2c 128", "cuda", lambda name, peer=peer: name.startswith(tuple(peer)))
             if own and best:
                 add(
                     f"W2c at batch 128 against PyTorch CUDA {what}",
-                    f"{figure(own)} s",
+                    f"{figure(own[1])} s, {own[0]}",
                     f"{figure(best[1])} s, {best[0]}",
-                    best[1] / own,
+                    best[1] / own[1],
                     bar,
                     aim,
                 )
@@ -313,6 +319,8 @@ def reasons(record):
         for row in rows:
             if row["why"] and not any(row["why"] in line for line in lines):
                 lines.append(f"- {row['device']} {row['contestant']}, {work}: {row['why']}")
+            if row["doubt"]:
+                lines.append(f"- {row['device']} {row['contestant']}, {work}, marked with a star: {row['doubt']}")
     return lines
 
 
@@ -384,13 +392,15 @@ def markdown(record):
     parts.append(scaling(record))
     lines = reasons(record)
     if lines:
-        parts.append("## Not in the tables\n\n" + "\n".join(lines))
+        parts.append("## Not in the tables, or with a doubt\n\n" + "\n".join(lines))
     parts.append(
         "A result counts when it differs from PyTorch's in f64 by at most 1e-4 of the tensor's largest magnitude:\n"
         "logits, input gradient and weight gradients of networks, results of convolutions and products; the mean loss of\n"
         "an update, which depends on the random start, by at most 5 %. Largest differences seen: "
         + largest(record)
-        + "."
+        + ".\nLess than f32 (f16, TF32, AMP) is held to: "
+        + ", ".join(f"{kind.replace('_', ' ')} {limit:g}" for kind, limit in works.REDUCED.items())
+        + "; gradients by the length of the difference."
     )
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -399,7 +409,7 @@ def largest(record):
     most = {}
     for rows in record["works"].values():
         for row in rows:
-            if row["median"]:
+            if row["median"] and not row["reduced"]:
                 for kind, error in row["differs"].items():
                     most[kind] = max(most.get(kind, 0), error)
     return ", ".join(f"{kind.replace('_', ' ')} {error:.1e}" for kind, error in most.items()) or "none"

@@ -6,6 +6,15 @@ import math
 
 import numpy as np
 
+# How much a result may differ from PyTorch's (in f64), as a share of the tensor's largest magnitude.
+TOLERANCE = 1e-4
+# Other limits: gradients of weights (all together, as the length of the difference over the length) sum over all
+# images, those with a ReLU that turns over (see contest.image_by_image) too; the mean loss of the update depends on each
+# contestant's own random start.
+LIMITS = {"weight_gradients": 1e-2, "loss": 0.05}
+# What half precision, TF32 and AMP are held to: that they compute the same at all. Gradients as the length of the
+# difference over the length, since every ReLU whose input is near to zero may turn over.
+REDUCED = {"logits": 0.05, "input_gradient": 0.3, "weight_gradients": 0.3, "result": 0.02, "loss": 0.05}
 # Linf PGD as each work has it.
 MNIST = {"epsilon": "0.3", "step_size": "0.05", "learning_rate": 1e-3}
 CIFAR = {"epsilon": "8/255", "step_size": "2/255", "learning_rate": 1e-3}

@@ -1,5 +1,5 @@
-//! burn as a contestant of tools/compare: `burn-worker flex`, `burn-worker vulkan` or, built with the feature,
-//! `burn-worker cuda`.
+//! burn as a contestant of tools/compare: `burn-worker flex`, `burn-worker wgpu` (with the feature `spirv` by
+//! its own compiler to SPIR-V) or, built with the feature, `burn-worker cuda`.
 
 use burn::tensor::activation::{log_softmax, relu};
 use burn::tensor::module::{conv2d, linear};
@@ -373,7 +373,7 @@ fn main() {
     let device = match std::env::args().nth(1).as_deref() {
         #[cfg(feature = "cuda")]
         Some("cuda") => Device::cuda(0),
-        Some("vulkan") => Device::vulkan(Default::default()),
+        Some("wgpu") => Device::wgpu(Default::default()),
         _ => Device::flex(),
     };
     serve(&mut Burn { device, loaded: Loaded::Nothing });
