@@ -190,7 +190,7 @@ impl Candle {
             Loaded::Convolution(What::Forward, x, _, filter) => x.conv2d(filter, 1, 1, 1, 1),
             // As candle's own backward pass has them.
             Loaded::Convolution(What::InputGradient, _, dy, filter) => {
-                dy.conv_transpose2d(filter, 1, 0, 1, 1, 1)
+                dy.conv_transpose2d(filter, 1, 0, 1, 1)
             }
             Loaded::Convolution(What::WeightGradient, x, dy, _) => {
                 x.transpose(0, 1)?.conv2d(&dy.transpose(0, 1)?, 1, 1, 1, 1)?.transpose(0, 1)
