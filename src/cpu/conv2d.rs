@@ -1,8 +1,9 @@
 //! Convolution of NHWC images by HWIO filters, and its two gradients.
 //!
-//! Five ways, chosen by the shape: register tiles over windows read in place ([`correlate`], [`weight_grad`]), fewer
-//! products for 3x3 filters ([`winograd`]), two ways for a gradient that goes to few channels ([`narrow`],
-//! [`scatter`]), and loops along the channels for depthwise filters ([`depthwise`]).
+//! Six ways, chosen by the shape: register tiles over windows read in place ([`correlate`], [`weight_grad`]), fewer
+//! products for 3x3 filters at stride 1 ([`winograd`]) and at stride 2 ([`strided`]), two ways for a gradient
+//! that goes to few channels ([`narrow`], [`scatter`]), and loops along the channels for depthwise filters
+//! ([`depthwise`]).
 
 mod correlate;
 mod depthwise;
@@ -11,6 +12,7 @@ mod half;
 mod narrow;
 mod points;
 mod scatter;
+mod strided;
 mod weight_grad;
 mod winograd;
 
@@ -22,6 +24,7 @@ use correlate::Correlate;
 pub(super) use half::HalfCorrelate;
 use narrow::Narrow;
 use scatter::Scatter;
+use strided::Strided;
 use weight_grad::WeightGrad;
 use winograd::Winograd;
 
@@ -54,6 +57,7 @@ enum Way {
     Correlate(Correlate),
     Narrow(Narrow),
     Scatter(Scatter),
+    Strided(Strided),
     WeightGrad(WeightGrad),
     Winograd(Winograd),
     Depthwise(Direction),
@@ -84,10 +88,15 @@ impl Convolution {
             Way::Depthwise(direction)
         } else {
             match direction {
-                Direction::Forward => match Winograd::forward::<T>(s) {
-                    Some(plan) => Way::Winograd(plan),
-                    None => Way::Correlate(Correlate::forward::<T>(s)),
-                },
+                Direction::Forward => {
+                    if let Some(plan) = Winograd::forward::<T>(s) {
+                        Way::Winograd(plan)
+                    } else if let Some(plan) = Strided::forward::<T>(s) {
+                        Way::Strided(plan)
+                    } else {
+                        Way::Correlate(Correlate::forward::<T>(s))
+                    }
+                }
                 Direction::InputGrad => {
                     if let Some(plan) = Narrow::new::<T>(s) {
                         Way::Narrow(plan)
@@ -95,6 +104,8 @@ impl Convolution {
                         Way::Scatter(Scatter::new::<T>(s))
                     } else if let Some(plan) = Winograd::input_grad::<T>(s) {
                         Way::Winograd(plan)
+                    } else if let Some(plan) = Strided::input_grad::<T>(s) {
+                        Way::Strided(plan)
                     } else {
                         Way::Correlate(Correlate::input_grad::<T>(s))
                     }
@@ -112,6 +123,7 @@ impl Convolution {
             Way::Narrow(plan) => plan.scratch(),
             Way::Scatter(plan) => plan.scratch::<T>(),
             Way::WeightGrad(plan) => plan.scratch::<T>(),
+            Way::Strided(plan) => plan.scratch(),
             Way::Winograd(plan) => plan.scratch(),
             Way::Depthwise(Direction::WeightGrad) => depthwise::scratch(&self.shape),
             Way::Depthwise(_) | Way::Empty => 0,
@@ -125,6 +137,7 @@ impl Convolution {
             Way::Narrow(plan) => plan.own(),
             Way::Scatter(plan) => plan.own::<T>(),
             Way::WeightGrad(plan) => plan.own::<T>(),
+            Way::Strided(plan) => plan.own(),
             Way::Winograd(plan) => plan.own(),
             Way::Depthwise(_) => (0, self.shape.w.max(self.shape.q) * self.shape.c),
             Way::Empty => (0, BLOCK),
@@ -156,6 +169,7 @@ impl Convolution {
             Way::Narrow(plan) => plan.run(a, b, out, epilogue, scratch),
             Way::Scatter(plan) => plan.run(a, b, out, epilogue, scratch),
             Way::WeightGrad(plan) => plan.run(a, b, out, epilogue, scratch),
+            Way::Strided(plan) => plan.run(a, b, out, epilogue, scratch),
             Way::Winograd(plan) => plan.run(a, b, out, epilogue, scratch),
             Way::Depthwise(Direction::Forward) => depthwise::forward(&self.shape, a, b, out, epilogue),
             Way::Depthwise(Direction::InputGrad) => depthwise::input_grad(&self.shape, a, b, out, epilogue),

@@ -101,11 +101,14 @@ unsafe fn multiply_panel<T: Float, S: Simd, const K: usize>(
                 multiply_tile::<T, S, 12, K>(simd, a, tile, walk, panel, out, valid);
                 rest = after;
             }
-        } else {
-            while let Some((tile, after)) = rest.split_first_chunk::<6>() {
-                multiply_tile::<T, S, 6, K>(simd, a, tile, walk, panel, out, valid);
+            if let Some((tile, after)) = rest.split_first_chunk::<9>() {
+                multiply_tile::<T, S, 9, K>(simd, a, tile, walk, panel, out, valid);
                 rest = after;
             }
+        }
+        while let Some((tile, after)) = rest.split_first_chunk::<6>() {
+            multiply_tile::<T, S, 6, K>(simd, a, tile, walk, panel, out, valid);
+            rest = after;
         }
         while let Some((tile, after)) = rest.split_first_chunk::<4>() {
             multiply_tile::<T, S, 4, K>(simd, a, tile, walk, panel, out, valid);

@@ -43,6 +43,42 @@ pub(super) unsafe fn store<S: Simd>(to: *mut f32, value: S::f32s) {
     unsafe { to.cast::<S::f32s>().write_unaligned(value) };
 }
 
+/// Asks for the second-level cache to hold a part of `x`: part `index` of `count` equal ones.
+#[inline(always)]
+pub(super) fn fetch_part(x: &[f32], index: usize, count: usize) {
+    for at in (x.len() * index / count..x.len() * (index + 1) / count).step_by(LANES) {
+        fetch(&x[at]);
+    }
+}
+
+/// As [`fetch_part`], of what will be written.
+#[inline(always)]
+pub(super) fn fetch_part_to_write(x: &[f32], index: usize, count: usize) {
+    for at in (x.len() * index / count..x.len() * (index + 1) / count).step_by(LANES) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch changes nothing that the program can see.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_ET0>((&raw const x[at]).cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = at;
+    }
+}
+
+/// Asks for a cache line.
+#[inline(always)]
+pub(super) fn fetch(x: &f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch changes nothing that the program can see.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>((&raw const *x).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = x;
+}
+
 /// `sums[i] = sum of the lanes of vector i of x`, for [`LANES`] vectors.
 #[inline(always)]
 pub(super) fn sum_across<S: Simd>(simd: S, x: &[f32], sums: &mut [f32]) {

@@ -438,6 +438,11 @@ pub fn large_cases() -> Vec<Case> {
     cases.extend(conv([15, 4, 4, 16], [3, 3, 16], one, one, one, 1));
     cases.extend(conv([70, 2, 2, 16], [3, 3, 48], one, one, one, 1));
     cases.extend(conv([12, 2, 2, 48], [3, 3, 16], one, one, one, 1));
+    // Winograd's tiles at stride 2: of 4 and of 5, several examples a task, bands of one, edges of every kind.
+    cases.extend(conv([27, 13, 14, 16], [3, 3, 48], [2, 2], one, one, 1));
+    cases.extend(conv([17, 28, 27, 32], [3, 3, 16], [2, 2], one, one, 1));
+    cases.extend(conv([2, 66, 61, 16], [3, 3, 48], [2, 2], one, one, 1));
+    cases.extend(conv([101, 7, 8, 48], [3, 3, 32], [2, 2], one, one, 1));
     // Gradients to few channels, six rows at a time.
     cases.extend(conv([3, 13, 18, 3], [3, 3, 64], one, one, one, 1));
     cases.extend(conv([2, 8, 9, 4], [3, 3, 16], one, [0, 2], one, 1));

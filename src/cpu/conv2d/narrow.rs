@@ -11,7 +11,7 @@ use crate::cpu::blocks::{Scratch, for_each_block};
 use crate::cpu::float::Float;
 use crate::cpu::stages::Epilogue;
 use crate::cpu::tile::run_task;
-use crate::cpu::vectors::{LANES, Zeros, load, store, sum_across};
+use crate::cpu::vectors::{LANES, Zeros, fetch_part, load, store, sum_across};
 use crate::launch::ConvShape;
 use pulp::{Simd, WithSimd};
 
@@ -156,6 +156,7 @@ impl WithSimd for Task<'_> {
                 for left in (0..s.w).step_by(BLOCK) {
                     plan.inputs(simd, dy, &zeros, tile * rows, left, inputs);
                     for position in 0..N {
+                        plan.fetch(dy, tile * rows + N + position, left);
                         plan.products(simd, inputs, filter, position, parts);
                         let sums = &mut sums[position * width..(position + 1) * width];
                         let parts = parts.chunks_exact(LANES * S::F32_LANES);
@@ -210,6 +211,18 @@ impl Narrow {
                     unsafe { store::<S>(inputs.as_mut_ptr().add((position * plane + to) * lanes), value) };
                 }
             }
+        }
+    }
+
+    /// Asks for the part of a row of `dy` that the block below reads: row `row` counted from the first one that the
+    /// first tile reads.
+    #[inline(always)]
+    fn fetch(&self, dy: &[f32], row: usize, left: usize) {
+        let s = &self.shape;
+        if let Some(y) = (row + s.padding[0]).checked_sub(s.r - 1).filter(|&y| y < s.p) {
+            let first = left.saturating_sub(s.s - 1 - s.padding[1]).min(s.q);
+            let last = (first + self.columns).min(s.q);
+            fetch_part(&dy[(y * s.q + first) * s.k..(y * s.q + last) * s.k], 0, 1);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::cpu::blocks::{Scratch, for_each, for_each_block};
 use crate::cpu::float::Float;
 use crate::cpu::stages::Epilogue;
 use crate::cpu::tile::{Row, Walk, multiply_rows, panel_width, run_task};
-use crate::cpu::vectors::{LANES, Zeros, load, store, transpose};
+use crate::cpu::vectors::{LANES, Zeros, fetch, load, store, transpose};
 use crate::launch::ConvShape;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -565,23 +565,63 @@ impl Winograd {
         for index in part * 9 * runs / parts..(part + 1) * 9 * runs / parts {
             let (tap, index) = (index / runs, index % runs);
             for at in (0..run).step_by(16) {
-                prefetch(&w[tap * self.cin * self.cout + from + index * apart + at]);
+                fetch(&w[tap * self.cin * self.cout + from + index * apart + at]);
             }
         }
     }
 }
 
-/// Asks for a cache line.
-#[inline(always)]
-fn prefetch(x: &f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch changes nothing that the program can see.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T1>((&raw const *x).cast());
+/// Where [`LANES`] lines of a panel are read from a 3x3 filter: for an input gradient the filter turned by half a turn,
+/// its matrices transposed.
+pub(super) struct Taps<'a> {
+    from: &'a [f32],
+    tap: usize,
+    line: usize,
+}
+
+impl<'a> Taps<'a> {
+    /// The lines from channel `lines` on of a panel that has `valid` of the result's channels from `first` on; `turned`
+    /// holds 9 times as many lines of a panel's width.
+    #[inline(always)]
+    pub(super) fn new<S: Simd>(
+        simd: S,
+        w: &'a [f32],
+        [cin, cout]: [usize; 2],
+        [lines, first, valid]: [usize; 3],
+        transposed: bool,
+        turned: &'a mut [f32],
+    ) -> Taps<'a> {
+        let width = panel_width::<f32>();
+        let taps = if transposed {
+            for tap in 0..9 {
+                // A panel is narrower than a block where vectors are short.
+                let block = LANES.min(valid);
+                for i in (0..valid).step_by(block) {
+                    let from = &w[((8 - tap) * cout + first + i) * cin + lines..];
+                    let to = &mut turned[tap * LANES * width + i..];
+                    assert!((block - 1) * cin + LANES <= from.len());
+                    assert!((LANES - 1) * width + block <= to.len());
+                    // SAFETY: by the assertions.
+                    unsafe { transpose(simd, from.as_ptr(), cin, block, to.as_mut_ptr(), width) };
+                }
+            }
+            Taps { from: turned, tap: LANES * width, line: width }
+        } else {
+            Taps { from: &w[lines * cout + first..], tap: cin * cout, line: cout }
+        };
+        assert!(8 * taps.tap + (LANES - 1) * taps.line + valid <= taps.from.len());
+        taps
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = x;
+
+    /// A vector of the panel from `lane` on.
+    ///
+    /// # Safety
+    /// There are 9 taps and [`LANES`] lines, and the vector must end within the panel's valid channels.
+    #[inline(always)]
+    pub(super) unsafe fn load<S: Simd>(&self, tap: usize, line: usize, lane: usize) -> S::f32s {
+        // SAFETY: by the caller and the last assertion above.
+        unsafe { load::<S>(self.from.as_ptr().add(tap * self.tap + line * self.line + lane)) }
+    }
 }
 
 /// One panel of the transformed filter.
@@ -618,33 +658,13 @@ impl Winograd {
         let zero = simd.splat_f32s(0.0);
         let mut turned = Scratch::<f32>::take(9 * LANES * width);
         for lines in (channel..channel + depth).step_by(LANES) {
-            // Where each line's taps begin, and how far they are apart.
-            let (from, tap, line): (&[f32], usize, usize) = if self.transposed {
-                for tap in 0..9 {
-                    // A panel is narrower than a block where vectors are short.
-                    let block = LANES.min(valid);
-                    for i in (0..valid).step_by(block) {
-                        let from = &w[((8 - tap) * cout + first + i) * cin + lines..];
-                        let to = &mut turned[tap * LANES * width + i..];
-                        assert!((block - 1) * cin + LANES <= from.len());
-                        assert!((LANES - 1) * width + block <= to.len());
-                        // SAFETY: by the assertions.
-                        unsafe { transpose(simd, from.as_ptr(), cin, block, to.as_mut_ptr(), width) };
-                    }
-                }
-                (&turned, LANES * width, width)
-            } else {
-                (&w[lines * cout + first..], cin * cout, cout)
-            };
-            assert!(8 * tap + (LANES - 1) * line + valid <= from.len());
+            let taps = Taps::new(simd, w, [cin, cout], [lines, first, valid], self.transposed, &mut turned);
             for i in 0..LANES {
                 for lane in (0..valid).step_by(S::F32_LANES) {
                     let mut half = [[zero; 3]; N];
                     for s in 0..3 {
-                        // SAFETY: by the assertion above.
-                        let g = std::array::from_fn(|r| unsafe {
-                            load::<S>(from.as_ptr().add((r * 3 + s) * tap + i * line + lane))
-                        });
+                        // SAFETY: the line and the lane are below their extents.
+                        let g = std::array::from_fn(|r| unsafe { taps.load::<S>(r * 3 + s, i, lane) });
                         let g = points::filter::<S, N>(simd, g);
                         for r in 0..N {
                             half[r][s] = g[r];
