@@ -1,12 +1,13 @@
 // Pooling over windows of NHWC images.
 //
-//   max_index     index[n, p, q, c] = where in its window (row * kw + column) the maximum stands, the first of equals
+//   max_index     index[n, p, q, c] = where in its window (row * kw + column) the maximum stands, the first of equals;
+//                 BITS each, the first lowest in a word: 2 for a window of 2x2
 //   gather        out[n, p, q, c] = finish(x at the window position index[n, p, q, c])
 //   scatter       out[n, y, x, c] = finish(sum of dy over the windows whose index points at (y, x)): its transpose
 //   average       out[n, p, q, c] = finish(scale * sum of x over the window), scale = 1 / (kh * kw)
 //   average_grad  out[n, y, x, c] = finish(scale * sum of dy over the windows that hold (y, x)): its transpose
 //
-// Bindings: x [N, H, W, C] or dy [N, P, Q, C], index [N, P, Q, C], out of either shape.
+// Bindings: x [N, H, W, C] or dy [N, P, Q, C], index or positions [ceil(N P Q C / (32 / BITS))], out of either shape.
 // Padding never wins a maximum and counts as zero in an average. A position outside the image, which max_index never
 // writes, is moved inside.
 // Tiling: an invocation handles PER elements of the result; the transposes gather, in the order of
@@ -14,6 +15,10 @@
 
 const WORKGROUP = 64u;
 const PER = 1u;
+// Of a position, a power of two.
+const BITS = 2u;
+// Positions of a word.
+const POSITIONS = 32u / BITS;
 
 struct Params {
     h: u32,
@@ -27,8 +32,10 @@ struct Params {
     stride_w: u32,
     padding_h: u32,
     padding_w: u32,
-    // Elements of the result.
+    // Elements of the result; of max_index words.
     len: u32,
+    // Elements of the pooled tensor.
+    pooled: u32,
     scale: f32,
 }
 
@@ -112,24 +119,40 @@ fn max_index(
     for (var j = 0u; j < PER; j++) {
         let i = element(tile, lane, j);
         if i < params.len {
-            let o = pooled(i);
-            let rows = row_taps(o.y);
-            let columns = column_taps(o.z);
-            var position = rows.x * params.kernel_w + columns.x;
-            var best = f32(x[x_at(o.x, o.y, o.z, rows.x, columns.x, o.w)]);
-            for (var r = rows.x; r < rows.y; r++) {
-                for (var s = columns.x; s < columns.y; s++) {
-                    let v = f32(x[x_at(o.x, o.y, o.z, r, s, o.w)]);
-                    // A NaN never wins against a number.
-                    if v > best || (is_nan(best) && !is_nan(v)) {
-                        best = v;
-                        position = r * params.kernel_w + s;
-                    }
-                }
+            let first = i * POSITIONS;
+            let count = min(POSITIONS, params.pooled - first);
+            var word = 0u;
+            for (var k = 0u; k < count; k++) {
+                word |= best_position(first + k) << (BITS * k);
             }
-            index[i] = position;
+            index[i] = word;
         }
     }
+}
+
+// Where the maximum of element i's window stands.
+fn best_position(i: u32) -> u32 {
+    let o = pooled(i);
+    let rows = row_taps(o.y);
+    let columns = column_taps(o.z);
+    var position = rows.x * params.kernel_w + columns.x;
+    var best = f32(x[x_at(o.x, o.y, o.z, rows.x, columns.x, o.w)]);
+    for (var r = rows.x; r < rows.y; r++) {
+        for (var s = columns.x; s < columns.y; s++) {
+            let v = f32(x[x_at(o.x, o.y, o.z, r, s, o.w)]);
+            // A NaN never wins against a number.
+            if v > best || (is_nan(best) && !is_nan(v)) {
+                best = v;
+                position = r * params.kernel_w + s;
+            }
+        }
+    }
+    return position;
+}
+
+// What best_position gave for element i.
+fn position_of(i: u32) -> u32 {
+    return (positions[i / POSITIONS] >> (BITS * (i % POSITIONS))) & (0xffffffffu >> (32u - BITS));
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -143,7 +166,7 @@ fn gather(
         let i = element(tile, lane, j);
         if i < params.len {
             let o = pooled(i);
-            let tap = unpack(o.y, o.z, positions[i]);
+            let tap = unpack(o.y, o.z, position_of(i));
             out[i] = Out(finish(f32(x[x_at(o.x, o.y, o.z, tap.x, tap.y, o.w)]), i));
         }
     }
@@ -166,7 +189,7 @@ fn scatter(
             for (var p = ps.x; p < ps.y; p++) {
                 for (var q = qs.x; q < qs.y; q++) {
                     let window = ((o.x * params.p + p) * params.q + q) * params.c + o.w;
-                    let tap = unpack(p, q, positions[window]);
+                    let tap = unpack(p, q, position_of(window));
                     let y = p * params.stride_h + tap.x - params.padding_h;
                     let z = q * params.stride_w + tap.y - params.padding_w;
                     if y == o.y && z == o.z {

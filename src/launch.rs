@@ -137,6 +137,19 @@ pub struct PoolShape {
     pub window: Pool,
 }
 
+impl PoolShape {
+    /// Bits of a position in a window, a power of two: 2 for a window of 2x2, 4 for one of 3x3.
+    pub fn position_bits(&self) -> usize {
+        let last = self.window.kernel[0] * self.window.kernel[1] - 1;
+        ((usize::BITS - last.leading_zeros()) as usize).next_power_of_two()
+    }
+
+    /// Words that hold the position of each maximum, [`PoolShape::position_bits`] each, the first lowest.
+    pub fn position_words(&self) -> usize {
+        (self.n * self.p * self.q * self.c).div_ceil(32 / self.position_bits())
+    }
+}
+
 /// What a launch computes before its stages; its inputs in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kernel {
@@ -216,7 +229,8 @@ pub enum Kernel {
         /// Elements of x.
         len: usize,
     },
-    /// `(x)` -> u32 `[N,P,Q,C]`. No stages.
+    /// `(x)` -> u32 `[words]`: where in its window (row * kernel width + column) each maximum stands, packed as
+    /// [`PoolShape::position_words`] says. No stages.
     MaxPoolIndex(PoolShape),
     /// `(x, index)` -> `[N,P,Q,C]`.
     PoolGather(PoolShape),

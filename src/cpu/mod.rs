@@ -454,10 +454,10 @@ fn run_floats<T: Float>(
             matmul::matmul(product, inputs[0].float(m * k), inputs[1].float(k * n), out, epilogue, scratch);
         }
         Kernel::PoolGather(s) => {
-            pool::gather(s, inputs[0].float(s.input()), inputs[1].u32(s.output()), out, epilogue);
+            pool::gather(s, inputs[0].float(s.input()), inputs[1].u32(s.position_words()), out, epilogue);
         }
         Kernel::PoolScatter(s) => {
-            pool::scatter(s, inputs[0].float(s.output()), inputs[1].u32(s.output()), out, epilogue);
+            pool::scatter(s, inputs[0].float(s.output()), inputs[1].u32(s.position_words()), out, epilogue);
         }
         Kernel::AvgPool(s) => pool::average(s, inputs[0].float(s.input()), out, epilogue),
         Kernel::AvgPoolGrad(s) => pool::average_grad(s, inputs[0].float(s.output()), out, epilogue),

@@ -53,53 +53,110 @@ impl PoolShape {
     }
 }
 
-/// Where in its window (row * kernel width + column) the maximum stands, the first of equals. Positions outside the
-/// image are skipped; a NaN never wins against a number.
+/// Channels whose maxima are looked for at once: the best values so far stay in registers.
+const CHANNELS: usize = 64;
+
+/// Where in its window (row * kernel width + column) the maximum stands, the first of equals, packed. Positions outside
+/// the image are skipped; a NaN never wins against a number.
 pub(super) fn max_index<T: Float>(shape: &PoolShape, x: &[T], out: &mut [u32]) {
     let &PoolShape { q: width, c, .. } = shape;
-    for_each_block(out, (width * c).max(1), |row, block| {
-        let (n, p) = (row / shape.p, row % shape.p);
-        let x = &x[n * shape.image()..(n + 1) * shape.image()];
-        let (r0, r1) = shape.rows(p);
-        for (q, out) in block.chunks_exact_mut(c).enumerate() {
-            let (s0, s1) = shape.columns(q);
+    let bits = shape.position_bits();
+    let per = 32 / bits;
+    // Some rows of windows: as many as make whole words.
+    let block = (width * c).max(1);
+    for_each_block(out, block, |index, words| {
+        words.fill(0);
+        let start = index * block * per;
+        let end = (start + words.len() * per).min(shape.output());
+        let mut positions = [0u32; CHANNELS];
+        let mut at = start;
+        while at < end {
+            // Channels of one window, or what of them lies in this block.
+            let (window, channel) = (at / c, at % c);
+            let count = (c - channel).min(CHANNELS).min(end - at);
+            let (row, q) = (window / width, window % width);
+            let (n, p) = (row / shape.p, row % shape.p);
+            let x = &x[n * shape.image()..(n + 1) * shape.image()];
+            let positions = &mut positions[..count];
             vectorized(
                 #[inline(always)]
                 || {
-                    // Channels in groups, so that the best values so far stay in registers.
-                    for (group, out) in out.chunks_mut(64).enumerate() {
-                        let mut best = [T::NEG_INFINITY; 64];
-                        let best = &mut best[..out.len()];
-                        for r in r0..r1 {
-                            for s in s0..s1 {
-                                let from = shape.at(p, q, r, s) + group * 64;
-                                let position = (r * shape.window.kernel[1] + s) as u32;
-                                let first = r == r0 && s == s0;
-                                let x = &x[from..from + out.len()];
-                                for ((o, best), &x) in out.iter_mut().zip(&mut *best).zip(x) {
-                                    let wins = first || x > *best || (best.is_nan() && !x.is_nan());
-                                    *best = if wins { x } else { *best };
-                                    *o = if wins { position } else { *o };
-                                }
-                            }
+                    best_positions(shape, [p, q, channel], x, positions);
+                    if (at - start).is_multiple_of(per) && count.is_multiple_of(per) {
+                        let words = words[(at - start) / per..].iter_mut();
+                        words.zip(positions.chunks_exact(per)).for_each(|(word, positions)| {
+                            let shifted =
+                                positions.iter().zip(0..).map(|(position, k)| position << (bits * k));
+                            *word = shifted.fold(0, |word, bits| word | bits);
+                        });
+                    } else {
+                        for (i, &position) in (at - start..).zip(&*positions) {
+                            words[i / per] |= position << (bits * (i % per));
                         }
                     }
                 },
             );
+            at += count;
         }
     });
 }
 
-/// Row and column of a window position, kept inside the image whatever the index says.
+/// Where the maxima stand in window (p, q) of an image, of the channels from `channel` on.
 #[inline(always)]
-fn unpack(shape: &PoolShape, p: usize, q: usize, position: u32) -> (usize, usize) {
-    let width = shape.window.kernel[1];
+fn best_positions<T: Float>(shape: &PoolShape, [p, q, channel]: [usize; 3], x: &[T], out: &mut [u32]) {
     let ((r0, r1), (s0, s1)) = (shape.rows(p), shape.columns(q));
-    let (r, s) = (position as usize / width, position as usize % width);
-    (r.clamp(r0, r1 - 1), s.clamp(s0, s1 - 1))
+    let mut best = [T::NEG_INFINITY; CHANNELS];
+    let best = &mut best[..out.len()];
+    for r in r0..r1 {
+        for s in s0..s1 {
+            let from = shape.at(p, q, r, s) + channel;
+            let position = (r * shape.window.kernel[1] + s) as u32;
+            let first = r == r0 && s == s0;
+            let x = &x[from..from + out.len()];
+            for ((o, best), &x) in out.iter_mut().zip(&mut *best).zip(x) {
+                let wins = first || x > *best || (best.is_nan() && !x.is_nan());
+                *best = if wins { x } else { *best };
+                *o = if wins { position } else { *o };
+            }
+        }
+    }
 }
 
-/// `out = stages(x at the window positions index)`.
+/// The positions that [`max_index`] packed.
+#[derive(Clone, Copy)]
+struct Positions<'a> {
+    words: &'a [u32],
+    /// Shift from an element to its word, and bits of a position.
+    shift: u32,
+    bits: u32,
+}
+
+impl<'a> Positions<'a> {
+    fn new(shape: &PoolShape, words: &'a [u32]) -> Positions<'a> {
+        let bits = shape.position_bits() as u32;
+        Positions { words, shift: (32 / bits).ilog2(), bits }
+    }
+
+    /// Those of pooled elements `first..first + out.len()`.
+    #[inline(always)]
+    fn read(&self, first: usize, out: &mut [u32]) {
+        let (per, last) = (1 << self.shift, u32::MAX >> (32 - self.bits));
+        if first.is_multiple_of(per) && out.len().is_multiple_of(per) {
+            let words = &self.words[first >> self.shift..];
+            for (out, &word) in out.chunks_exact_mut(per).zip(words) {
+                out.iter_mut().zip(0..).for_each(|(out, k)| *out = (word >> (self.bits * k)) & last);
+            }
+        } else {
+            for (i, out) in (first..).zip(out) {
+                let shift = self.bits * (i & (per - 1)) as u32;
+                *out = (self.words[i >> self.shift] >> shift) & last;
+            }
+        }
+    }
+}
+
+/// `out = stages(x at the window positions index)`: each position of a window is compared with the index, which vectors
+/// do faster than reading at one place an element.
 pub(super) fn gather<T: Float>(
     shape: &PoolShape,
     x: &[T],
@@ -108,16 +165,38 @@ pub(super) fn gather<T: Float>(
     epilogue: &Epilogue<T>,
 ) {
     let &PoolShape { q: width, c, .. } = shape;
+    let index = Positions::new(shape, index);
     write_blocks(out, (width * c).max(1), epilogue, |start, block| {
         let row = start / (width * c);
         let (n, p) = (row / shape.p, row % shape.p);
         let x = &x[n * shape.image()..(n + 1) * shape.image()];
-        let index = &index[start..start + block.len()];
-        for (q, (out, index)) in block.chunks_exact_mut(c).zip(index.chunks_exact(c)).enumerate() {
-            for (channel, (out, &position)) in out.iter_mut().zip(index).enumerate() {
-                let (r, s) = unpack(shape, p, q, position);
-                *out = x[shape.at(p, q, r, s) + channel];
-            }
+        let (r0, r1) = shape.rows(p);
+        let mut positions = [0; CHANNELS];
+        for (q, out) in block.chunks_exact_mut(c).enumerate() {
+            let (s0, s1) = shape.columns(q);
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (group, out) in out.chunks_mut(CHANNELS).enumerate() {
+                        let (channel, len) = (group * CHANNELS, out.len());
+                        let positions = &mut positions[..len];
+                        index.read(start + q * c + channel, positions);
+                        // In an array of its own, which may be written whatever the index says: no branches.
+                        let mut values = [T::ZERO; CHANNELS];
+                        let values = &mut values[..len];
+                        for r in r0..r1 {
+                            for s in s0..s1 {
+                                let here = (r * shape.window.kernel[1] + s) as u32;
+                                let x = &x[shape.at(p, q, r, s) + channel..][..len];
+                                for ((value, &x), &position) in values.iter_mut().zip(x).zip(&*positions) {
+                                    *value = if position == here { x } else { *value };
+                                }
+                            }
+                        }
+                        out.copy_from_slice(values);
+                    }
+                },
+            );
         }
     });
 }
@@ -131,17 +210,36 @@ pub(super) fn scatter<T: Float>(
     epilogue: &Epilogue<T>,
 ) {
     let (image, result, c) = (shape.image(), shape.result(), shape.c);
+    let index = Positions::new(shape, index);
     write_blocks(out, image.max(1), epilogue, |start, block| {
         let n = start / image;
         let dy = &dy[n * result..(n + 1) * result];
-        let index = &index[n * result..(n + 1) * result];
         block.fill(T::ZERO);
-        for (pixel, (dy, index)) in dy.chunks_exact(c).zip(index.chunks_exact(c)).enumerate() {
+        let mut positions = [0; CHANNELS];
+        for (pixel, dy) in dy.chunks_exact(c).enumerate() {
             let (p, q) = (pixel / shape.q, pixel % shape.q);
-            for (channel, (&dy, &position)) in dy.iter().zip(index).enumerate() {
-                let (r, s) = unpack(shape, p, q, position);
-                block[shape.at(p, q, r, s) + channel] += dy;
-            }
+            let ((r0, r1), (s0, s1)) = (shape.rows(p), shape.columns(q));
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (group, dy) in dy.chunks(CHANNELS).enumerate() {
+                        let (channel, len) = (group * CHANNELS, dy.len());
+                        let positions = &mut positions[..len];
+                        index.read(n * result + pixel * c + channel, positions);
+                        for r in r0..r1 {
+                            for s in s0..s1 {
+                                let here = (r * shape.window.kernel[1] + s) as u32;
+                                let out = &mut block[shape.at(p, q, r, s) + channel..][..len];
+                                for ((out, &dy), &position) in out.iter_mut().zip(dy).zip(&*positions) {
+                                    // Where it stands elsewhere 0 is added, which changes no bit: a sum that began with
+                                    // 0 is never -0.
+                                    *out += if position == here { dy } else { T::ZERO };
+                                }
+                            }
+                        }
+                    }
+                },
+            );
         }
     });
 }

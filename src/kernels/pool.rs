@@ -26,8 +26,10 @@ params! {
     stride_w: u32,
     padding_h: u32,
     padding_w: u32,
-    /// Elements of the result.
+    /// Elements of the result; of max_index words.
     len: u32,
+    /// Elements of the pooled tensor.
+    pooled: u32,
     /// One over the elements of a window.
     scale: f32,
 }
@@ -56,9 +58,11 @@ pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
         padding_h: window.padding[0] as u32,
         padding_w: window.padding[1] as u32,
         len: len as u32,
+        pooled: (s.n * s.p * s.q * s.c) as u32,
         scale: 1.0 / (window.kernel[0] * window.kernel[1]) as f32,
     };
     let per = per_invocation(len, target);
     let grid = target.grid(len.div_ceil(WORKGROUP * per));
-    Ok(Call::new(&SHADER, entry, &params, launch, grid).constant("PER", per as u32).into())
+    let call = Call::new(&SHADER, entry, &params, launch, grid).constant("PER", per as u32);
+    Ok(call.constant("BITS", s.position_bits() as u32).into())
 }

@@ -384,9 +384,23 @@ impl Lowering<'_> {
             Op::Conv2dWeightGrad(conv) => {
                 Kernel::Conv2dWeightGrad(conv_shape(conv, arg_shape(0), shape, arg_shape(1)))
             }
-            Op::MaxPoolIndex(pool) => Kernel::MaxPoolIndex(pool_shape(pool, arg_shape(0), shape)),
-            Op::PoolGather(pool) => Kernel::PoolGather(pool_shape(pool, arg_shape(0), shape)),
-            Op::PoolScatter(pool) => Kernel::PoolScatter(pool_shape(pool, shape, arg_shape(0))),
+            Op::MaxPoolIndex(pool) => {
+                let x = self.dense(args[0]);
+                let shape = pool_shape(pool, arg_shape(0), shape);
+                let words = Shape::new(&[shape.position_words()]);
+                return self.group(id, Kernel::MaxPoolIndex(shape), vec![x], words, dtype);
+            }
+            // Positions are packed: only these read them, as they lie.
+            Op::PoolGather(pool) => {
+                let inputs = vec![self.dense(args[0]), self.value(args[1])];
+                let kernel = Kernel::PoolGather(pool_shape(pool, arg_shape(0), shape));
+                return self.group(id, kernel, inputs, shape, dtype);
+            }
+            Op::PoolScatter(pool) => {
+                let inputs = vec![self.dense(args[0]), self.value(args[1])];
+                let kernel = Kernel::PoolScatter(pool_shape(pool, shape, arg_shape(0)));
+                return self.group(id, kernel, inputs, shape, dtype);
+            }
             Op::AvgPool(pool) => Kernel::AvgPool(pool_shape(pool, arg_shape(0), shape)),
             Op::AvgPoolGrad(pool) => Kernel::AvgPoolGrad(pool_shape(pool, shape, arg_shape(0))),
             Op::BatchNorm => {

@@ -104,7 +104,7 @@ fn pool([n, h, w, c]: [usize; 4], kernel: [usize; 2], stride: [usize; 2], paddin
     let (x, y) = (n * h * w * c, n * p * q * c);
     // Repeated values, so that ties are met; positions from the maxima, so that they lie in the image.
     let repeated = Data::Float(floats(1, x).iter().map(|x| x.round()).collect());
-    let index = case(Kernel::MaxPoolIndex(shape), &[n, p, q, c], vec![repeated.clone()]);
+    let index = case(Kernel::MaxPoolIndex(shape), &[shape.position_words()], vec![repeated.clone()]);
     let positions: Vec<u32> = crate::reference::run(&index).iter().map(|&i| i as u32).collect();
     vec![
         index,

@@ -147,6 +147,19 @@ fn each_product(s: &ConvShape, mut f: impl FnMut(usize, usize, usize)) {
     }
 }
 
+/// Bits of a position in a window: the least power of two that numbers them all.
+fn bits_of(s: &PoolShape) -> usize {
+    let positions = s.window.kernel[0] * s.window.kernel[1];
+    [1, 2, 4, 8, 16].into_iter().find(|bits| positions <= 1 << bits).unwrap_or(32)
+}
+
+/// The position packed for pooled element `o`.
+fn position_of(s: &PoolShape, words: &[u32], o: usize) -> usize {
+    let bits = bits_of(s);
+    let word = u64::from(words[o / (32 / bits)]);
+    (word / (1 << (bits * (o % (32 / bits)))) % (1 << bits)) as usize
+}
+
 /// Calls `f(index in y, window position, index in x)` for every position of every window inside the image.
 fn each_position(s: &PoolShape, mut f: impl FnMut(usize, usize, usize)) {
     let w = s.window;
@@ -257,21 +270,27 @@ fn kernel(
         Kernel::Conv2dInputGrad(s) => each_product(s, |i, j, o| out[i] += x(0)[o] * x(1)[j]),
         Kernel::Conv2dWeightGrad(s) => each_product(s, |i, j, o| out[j] += x(0)[i] * x(1)[o]),
         Kernel::MaxPoolIndex(s) => {
-            let mut best = vec![f64::NEG_INFINITY; len];
-            let mut seen = vec![false; len];
+            let mut best = vec![f64::NEG_INFINITY; s.n * s.p * s.q * s.c];
+            let mut positions = vec![None; best.len()];
             each_position(s, |o, position, i| {
-                if !seen[o] || x(0)[i] > best[o] {
-                    (seen[o], best[o], out[o]) = (true, x(0)[i], position as f64);
+                if positions[o].is_none() || x(0)[i] > best[o] {
+                    (best[o], positions[o]) = (x(0)[i], Some(position));
                 }
             });
+            let bits = bits_of(s);
+            for (word, positions) in out.iter_mut().zip(positions.chunks(32 / bits)) {
+                let digit = |position: &Option<usize>| position.unwrap() as f64;
+                let shifted = |(k, position)| digit(position) * 2f64.powi((bits * k) as i32);
+                *word = positions.iter().enumerate().map(shifted).sum();
+            }
         }
         Kernel::PoolGather(s) => each_position(s, |o, position, i| {
-            if integers(inputs[1])[o] as usize == position {
+            if position_of(s, integers(inputs[1]), o) == position {
                 out[o] = x(0)[i];
             }
         }),
         Kernel::PoolScatter(s) => each_position(s, |o, position, i| {
-            if integers(inputs[1])[o] as usize == position {
+            if position_of(s, integers(inputs[1]), o) == position {
                 out[i] += x(0)[o];
             }
         }),

@@ -194,15 +194,17 @@ fn pooling() {
         Pool::square(3, 1, 1),
         Pool { kernel: [2, 3], stride: [1, 2], padding: [1, 0] },
         Pool { kernel: [1, 5], stride: [3, 1], padding: [0, 2] },
+        Pool { kernel: [5, 5], stride: [1, 3], padding: [1, 2] },
+        Pool { kernel: [1, 1], stride: [1, 2], padding: [0, 0] },
     ];
     for (n, h, w, c) in [(1, 5, 5, 1), (2, 7, 8, 3), (1, 13, 11, 65), (5, 8, 8, 4)] {
         for window in windows {
             let [p, q] = window.output([h, w]).unwrap();
             let s = PoolShape { n, h, w, c, p, q, window };
             let (x, dy) = (numbers.floats(n * h * w * c), numbers.floats(n * p * q * c));
-            let index = plain(Kernel::MaxPoolIndex(s), 1, &[n, p, q, c], DType::U32);
+            let index = plain(Kernel::MaxPoolIndex(s), 1, &[s.position_words()], DType::U32);
             check(&index, std::slice::from_ref(&x), 0.0);
-            let before = Host::U32(vec![0; n * p * q * c]);
+            let before = Host::U32(vec![0; s.position_words()]);
             let index = run(&ways()[0], &index, std::slice::from_ref(&x), &before);
             let small = |kernel, inputs| plain(kernel, inputs, &[n, p, q, c], DType::F32);
             let large = |kernel, inputs| plain(kernel, inputs, &[n, h, w, c], DType::F32);

@@ -2,7 +2,7 @@
 
 use crate::random_tapes::{self, Instruction};
 use crate::{assert_same_bits, host_bits};
-use adamant::{Device, Plan, Program, Step, Store, Tape};
+use adamant::{DType, Device, Plan, Program, Step, Store, Tape};
 use proptest::prelude::*;
 
 /// A random tape, compiled.
@@ -64,13 +64,47 @@ proptest! {
     }
 }
 
+#[test]
+fn one_launch_over_logits_gives_the_bits_of_launches_of_their_own() {
+    let record = |tape: &Tape| {
+        let w = tape.source("w", [6, 10], DType::F32);
+        let labels = tape.source("labels", [6], DType::U32);
+        let x = tape.source("x", [10, 10], DType::F32);
+        let logits = x.matmul(w.transpose(&[1, 0])).transpose(&[1, 0]);
+        let (losses, right) = (logits.cross_entropy(labels), logits.correct(labels));
+        let total = tape.source("total", [], DType::F32);
+        tape.assign("total", losses.sum_all() + total);
+        // The old total is an operand of the gradient's launch; the weight is written when all have read it.
+        let gradient = tape.weighted_grad(losses, total.broadcast_to(losses.shape()), &[logits])[0];
+        tape.assign("x", x - gradient.matmul_t(true, w, false) * right.sum_all());
+        tape.assign("w", w - gradient.scale(0.25) * right.reshape([6, 1]));
+    };
+    for device in [Device::cpu(), Device::reference()] {
+        let stores = [true, false].map(|fuse| {
+            let (store, tape) = (Store::new(&device), Tape::new());
+            record(&tape);
+            let plan = if fuse { Plan::compile(&tape, &store) } else { Plan::compile_unfused(&tape, &store) };
+            let plan = plan.unwrap();
+            let joined = plan.schedule().launches.iter().map(|launch| launch.also.len()).sum::<usize>();
+            assert_eq!(joined, if fuse { 2 } else { 0 }, "{}", plan.schedule());
+            store.write_f64("w", &crate::uniform(1, 60)).unwrap();
+            store.write_f64("x", &crate::uniform(2, 100)).unwrap();
+            store.write_f64("total", &[1.5]).unwrap();
+            store.put("labels", [6], &adamant::Host::U32(vec![3, 0, 9, 12, 5, 5])).unwrap();
+            Program::new(vec![Step::Repeat(3, &plan)]).run().unwrap();
+            store
+        });
+        assert_same_bits(&stores[0], &stores[1], "fused and unfused");
+    }
+}
+
 /// Two sources, and what is assigned to them and to others.
 fn assigned(
     record: impl for<'t> Fn(adamant::Var<'t>, adamant::Var<'t>) -> Vec<(&'static str, adamant::Var<'t>)>,
 ) -> Store {
     let store = Store::new(&Device::cpu());
     let tape = Tape::new();
-    let [a, b] = ["a", "b"].map(|name| tape.source(name, [3], adamant::DType::F32));
+    let [a, b] = ["a", "b"].map(|name| tape.source(name, [3], DType::F32));
     for (name, value) in record(a, b) {
         tape.assign(name, value);
     }
