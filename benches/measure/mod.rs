@@ -40,8 +40,19 @@ pub fn seconds(run: impl FnOnce() -> Result<()>) -> Result<f64> {
 /// A way of doing something; it says how many seconds it took.
 pub type Way<'a> = Box<dyn Fn() -> Result<f64> + 'a>;
 
-/// The median of each way, each asked once to warm up and then in turn `rounds` times.
+/// The middle of each way's samples, each asked once to warm up and then in turn `rounds` times.
 pub fn in_turn(rounds: usize, ways: &[Way]) -> Result<Vec<f64>> {
+    Ok(samples_in_turn(rounds, ways)?.into_iter().map(middle).collect())
+}
+
+/// As [`in_turn`], the means: what adds up. Disturbances only ever lengthen a sample, so that the middle of a sum lies above
+/// the sum of the middles of its short parts, most of which met none.
+pub fn means_in_turn(rounds: usize, ways: &[Way]) -> Result<Vec<f64>> {
+    let mean = |samples: Vec<f64>| samples.iter().sum::<f64>() / samples.len() as f64;
+    Ok(samples_in_turn(rounds, ways)?.into_iter().map(mean).collect())
+}
+
+fn samples_in_turn(rounds: usize, ways: &[Way]) -> Result<Vec<Vec<f64>>> {
     let mut samples = vec![Vec::new(); ways.len()];
     for round in 0..=rounds {
         for (way, samples) in ways.iter().zip(&mut samples) {
@@ -51,7 +62,7 @@ pub fn in_turn(rounds: usize, ways: &[Way]) -> Result<Vec<f64>> {
             }
         }
     }
-    Ok(samples.into_iter().map(middle).collect())
+    Ok(samples)
 }
 
 /// The filter of the command line: words, one of which must be part of a row's name; without words every row is.
