@@ -1,7 +1,10 @@
 //! The tuner: the same file gives the same kernels, no file is ever the end of a run, results stay within bounds.
 
+use adamant::data::Dataset;
 use adamant::kernels::tuner::Tuned;
+use adamant::nn::architectures;
 use adamant::tape::Conv2d;
+use adamant::train::{Recipe, Trainer};
 use adamant::{DType, Device, Host, Plan, Shape, Store, Tape, philox, tape};
 use serde_json::Value;
 use std::fs;
@@ -164,4 +167,44 @@ fn a_file_that_cannot_be_used_is_set_aside() {
     let (_, did, warnings) = tuned(&blocked, MINUTE);
     assert!(did.measured == did.launches && !warnings.is_empty(), "{did:?} {warnings:?}");
     assert!(warnings.last().unwrap().contains("in this run alone"), "{warnings:?}");
+}
+
+#[test]
+fn launches_that_differ_in_places_alone_are_one() {
+    // An attack in half precision: gates are bits, filters and what flows are f16, and places are numbered by the plan.
+    let image = [12, 12, 1];
+    let bytes = (0..32 * 144).map(|i| (i * 31 % 256) as u8).collect();
+    let classes = (0..10).map(|class| class.to_string()).collect();
+    let data =
+        Dataset::new("made", "here", image, bytes, (0..32).map(|i| i % 10).collect(), classes).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tuner.json");
+    let device = gpu();
+    let tuner = device.tune(&file, MINUTE).unwrap();
+    let trainer = || {
+        let recipe = Recipe {
+            attack_precision: "f16".into(),
+            steps: 2,
+            batch: 16,
+            epochs: 1,
+            validation: 0,
+            weight_average: 0.0,
+            ..Recipe::default()
+        };
+        Trainer::new(recipe, architectures::by_name("mnist-fast", image, 10).unwrap(), &data, &device)
+            .unwrap()
+    };
+    let first = trainer();
+    first.next_step().unwrap().run().unwrap();
+    device.wait().unwrap();
+    let did = tuner.tuned();
+    assert!(did.measured > 8 && did.unknown == 0 && tuner.warnings().is_empty(), "{did:?}");
+    for key in json(&file)["choices"].as_object().unwrap().keys() {
+        // The output is slot 0 and everything that is read a tensor.
+        assert_eq!(key.matches("Slot(").count(), 1, "{key}");
+        assert!(key.contains("output: Slot(0)"), "{key}");
+    }
+    trainer().next_step().unwrap().run().unwrap();
+    device.wait().unwrap();
+    assert_eq!(tuner.tuned().measured, did.measured, "the same launches were measured again");
 }

@@ -2,6 +2,7 @@
 //! the CPU executor's.
 
 use crate::measure::{Filter, Subject, median, print_machine, subjects};
+use crate::overhead::{self, Own};
 use crate::tensors::{Tensor, Tensors};
 use crate::work::{Loaded, What, Work, network};
 use adamant::Result;
@@ -155,6 +156,45 @@ pub fn run() -> Result<()> {
                     expected = expected.or(result);
                 }
                 Err(error) => println!("| {name} | {on}, {precision} | {error} | | |"),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Times every launch of the training steps that the command line names on every device: those first that take most.
+pub fn launches() -> Result<()> {
+    let filter = Filter::from_arguments();
+    print_machine("cargo bench --bench compare -- launches");
+    let subjects = subjects()?;
+    let wanted = |(name, work, _): &Row| work.is_training() && filter.wants(name);
+    for (name, work, heavy) in works().into_iter().filter(wanted) {
+        for Subject { device, adapter, name: on } in &subjects {
+            if heavy && adapter.as_ref().is_some_and(|adapter| adapter.is_software()) {
+                continue;
+            }
+            let (step, mut launches) = overhead::of(&Loaded::new(work.clone(), inputs(&work)?, device)?)?;
+            println!(
+                "\n## {name}, {on}: {:.2} ms, {:.2} ms in {} launches' kernels\n\n| launch | times | mean | GFLOP/s | \
+                 share |\n|---|--:|--:|--:|--:|",
+                1e3 * step.step,
+                1e3 * step.kernels,
+                step.launches
+            );
+            let total = |launch: &Own| launch.times as f64 * launch.seconds;
+            launches.sort_by(|a, b| total(b).total_cmp(&total(a)));
+            for launch in &launches {
+                let rate = match launch.flops {
+                    0 => String::new(),
+                    flops => format!("{:.1}", flops as f64 / launch.seconds / 1e9),
+                };
+                println!(
+                    "| {} | {} | {:.3} ms | {rate} | {:.1} % |",
+                    launch.name,
+                    launch.times,
+                    1e3 * launch.seconds,
+                    100.0 * total(launch) / step.kernels
+                );
             }
         }
     }

@@ -8,6 +8,7 @@
 //!
 //!     cargo bench --bench compare                    # every work, on the CPU executor and every adapter
 //!     cargo bench --bench compare -- W1 W3           # works whose name contains one of these
+//!     cargo bench --bench compare -- launches W1     # of a training step, what each launch takes
 
 #[path = "../measure/mod.rs"]
 mod measure;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
             worker::print_devices();
             Ok(())
         }
+        ["launches", ..] => alone::launches(),
         _ => alone::run(),
     })
 }

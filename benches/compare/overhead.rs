@@ -23,14 +23,27 @@ const ROUNDS: usize = 5;
 /// Seconds that a kernel is run for in a round.
 const ENOUGH: f64 = 0.01;
 
-/// Measures a training work. A kernel's own time is what its launch takes many times in a row in one submission, less
-/// what a launch that moves one number takes so. (Timestamps will not do: software Vulkan drains its queue for each.)
+/// A launch of a step.
+pub struct Own {
+    /// What it is: stages, result, the layer it was recorded in.
+    pub name: String,
+    /// How often the step runs it.
+    pub times: usize,
+    /// Its kernel's own time in seconds, a mean.
+    pub seconds: f64,
+    /// Its floating-point operations.
+    pub flops: u64,
+}
+
+/// Measures a training work: the step, and what each of its launches takes. A kernel's own time is what its launch
+/// takes many times in a row in one submission, less what a launch that moves one number takes so. (Timestamps will
+/// not do: software Vulkan drains its queue for each.)
 ///
 /// By means, which add up: what else the machine does falls into every step of a second, but into few runs of a kernel
 /// of a millisecond, and is lost with medians. On a busy machine (load 9 on 2 cores, W1 on software Vulkan) the overhead
 /// was 10.5 % of a step by medians, 6.6 % by means, and by processor time, which no neighbour lengthens, 1.1 %: there most
 /// of it are caches that a kernel repeated in a row finds warm and a step does not.
-pub fn of(loaded: &Loaded) -> Result<Overhead> {
+pub fn of(loaded: &Loaded) -> Result<(Overhead, Vec<Own>)> {
     let trainer = loaded
         .trainer()
         .ok_or_else(|| Error::Unsupported("only a training step has an overhead here".into()))?;
@@ -38,10 +51,17 @@ pub fn of(loaded: &Loaded) -> Result<Overhead> {
     let steps = trainer.method().attack().steps();
     let tape = Tape::new();
     tape.assign("moved", tape.source("one number", [], adamant::DType::F32));
-    let mut plans = vec![(1, Plan::compile(&tape, store)?)];
+    let empty = Plan::compile(&tape, store)?;
+    let (mut plans, mut launches) = (vec![empty], Vec::new());
     for (times, schedule) in [1, steps, 1].into_iter().zip(trainer.schedules(loaded.batch())?) {
-        for (launch, scope) in schedule.launches.iter().zip(&schedule.scopes) {
-            plans.push((times, Plan::of(alone(&schedule, launch, scope), store)?));
+        for (at, (launch, scope)) in schedule.launches.iter().zip(&schedule.scopes).enumerate() {
+            plans.push(Plan::of(alone(&schedule, launch, scope), store)?);
+            launches.push(Own {
+                name: format!("{scope}: {launch} -> {} {}", launch.dtype, launch.shape),
+                times: if at < schedule.prologue { 1 } else { times },
+                seconds: 0.0,
+                flops: launch.kernel.flops(),
+            });
         }
     }
     let many = |plan: &Plan, runs: usize| {
@@ -49,16 +69,18 @@ pub fn of(loaded: &Loaded) -> Result<Overhead> {
         seconds(|| program.run().and_then(|()| device.wait()))
     };
     let mut ways: Vec<crate::measure::Way> = vec![Box::new(|| seconds(|| loaded.run(1)))];
-    for (_, plan) in &plans {
+    for plan in &plans {
         many(plan, 1)?;
         let runs = (ENOUGH / many(plan, 10)? * 10.0).ceil().clamp(10.0, 200.0) as usize;
         ways.push(Box::new(move || Ok(many(plan, runs)? / runs as f64)));
     }
     let times = means_in_turn(ROUNDS, &ways)?;
     let (step, empty) = (times[0], times[1]);
-    let own =
-        plans[1..].iter().zip(&times[2..]).map(|((runs, _), time)| *runs as f64 * (time - empty).max(0.0));
-    Ok(Overhead { step, kernels: own.sum(), launches: trainer.next_step()?.len() })
+    for (launch, time) in launches.iter_mut().zip(&times[2..]) {
+        launch.seconds = (time - empty).max(0.0);
+    }
+    let kernels = launches.iter().map(|launch| launch.times as f64 * launch.seconds).sum();
+    Ok((Overhead { step, kernels, launches: trainer.next_step()?.len() }, launches))
 }
 
 /// The schedule of one launch; slots that it does not touch shrink to nothing, so that a plan a launch fits.

@@ -141,7 +141,8 @@ struct Flags {
     #[arg(long)]
     tune: bool,
     /// The file in which the tuner remembers [default with --tune: one for this GPU in the user's cache folder]; without
-    /// --tune nothing is measured, and what the file does not know takes the default kernels
+    /// --tune nothing is measured, and what the file does not know takes the default kernels. A resumed run goes by the
+    /// copy in its own folder
     #[arg(long, value_name = "FILE")]
     tune_cache: Option<PathBuf>,
     /// Most memory that tensors may take on the device, as 512MiB or 8GiB [default: 9/10 of a card's, half of one that
@@ -208,11 +209,15 @@ impl Flags {
                 ($($field:ident)*) => {$(if self.$field.is_some() { given.push(stringify!($field)); })*};
             }
             recipe_flags!(name);
-            name!(recipe out);
+            name!(recipe out tune_cache);
+            if self.tune {
+                given.push("tune");
+            }
             if !given.is_empty() {
                 let given: Vec<String> =
                     given.iter().map(|name| format!("--{}", name.replace('_', "-"))).collect();
-                let why = "a resumed run goes on in its folder with its own recipe: leave these flags out";
+                let why = "a resumed run goes on in its folder with its own recipe and its own choice of kernels: leave \
+                           these flags out";
                 return Err(Error::argument("resume", format!("with {}", given.join(", ")), why));
             }
         }
@@ -432,8 +437,21 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
 /// Most time that measuring kernels may take.
 const TUNING: Duration = Duration::from_secs(60);
 
-/// Gives the device a tuner, where the flags ask for one.
+/// The file in a run's folder by which its kernels are chosen, where a tuner chooses them: what the tuner knew, so that
+/// a resumed run takes the same ones whatever became of the tuner's own file.
+const KERNELS: &str = "tuner.json";
+
+/// Gives the device a tuner, where the flags ask for one, or the run that goes on had one.
 fn start_tuner(flags: &Flags, device: &Device) -> Result<()> {
+    let of_run = flags.resume.as_ref().map(|folder| folder.join(KERNELS));
+    if let Some(file) = of_run.filter(|file| file.is_file()) {
+        if device.tune(&file, None).is_none() {
+            eprintln!(
+                "warning: the run began on a GPU by measured kernels; on the CPU it does not come to the same bits"
+            );
+        }
+        return Ok(());
+    }
     if !flags.tune && flags.tune_cache.is_none() {
         return Ok(());
     }
@@ -460,6 +478,10 @@ fn start_tuner(flags: &Flags, device: &Device) -> Result<()> {
 /// Writes into the run's record which choices its kernels are by, where there is a tuner.
 fn record_tuner(folder: &Path, device: &Device) -> Result<()> {
     let Some(tuner) = device.tuner() else { return Ok(()) };
+    let kernels = folder.join(KERNELS);
+    if tuner.file() != kernels {
+        tuner.keep_copy(&kernels)?;
+    }
     let path = folder.join("environment.json");
     let text = std::fs::read(&path).map_err(|e| Error::io(&path, "could not read the record", e))?;
     let record = Environment::tuned_by(&text, tuner.file(), &tuner.hash());

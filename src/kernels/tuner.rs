@@ -14,7 +14,7 @@ use super::{Calls, Compiled, Target, Variant, calls, shaders, variants};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::{Buffer, Gpu};
-use crate::launch::{Launch, Operand, Place, Stage};
+use crate::launch::{Kernel, Launch, Operand, Place, Stage};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -42,6 +42,13 @@ struct Cache {
     kernels: String,
     /// By launch.
     choices: BTreeMap<String, Choice>,
+}
+
+impl Cache {
+    fn to_json(&self) -> String {
+        // Strings and numbers alone: nothing here that JSON could refuse.
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
 }
 
 /// What was measured of a launch.
@@ -74,6 +81,8 @@ struct State {
     settled: BTreeMap<String, Option<String>>,
     tuned: Tuned,
     warnings: Vec<String>,
+    /// A second file that is kept as the first.
+    copy: Option<PathBuf>,
 }
 
 /// Chooses among the variants of launches on one device.
@@ -105,13 +114,25 @@ impl Tuner {
         }
         let then = if budget.is_some() { "measuring anew" } else { "taking the fixed choices" };
         let warnings = warnings.into_iter().map(|why| format!("{}: {why}; {then}", file.display())).collect();
-        let state = State { cache, settled: BTreeMap::new(), tuned: Tuned::default(), warnings };
+        let state = State { cache, settled: BTreeMap::new(), tuned: Tuned::default(), warnings, copy: None };
         Tuner { file: file.into(), target: Target::of(gpu), budget, state: Mutex::new(state) }
     }
 
     /// The file.
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// Writes all that it knows into `copy` too, now and whenever it has measured something: a tuner of that file that
+    /// measures nothing makes the same choices, whatever becomes of the first file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be written now; later that is a warning.
+    pub fn keep_copy(&self, copy: &Path) -> Result<()> {
+        let mut state = self.lock();
+        files::write_atomically(copy, state.cache.to_json().as_bytes())?;
+        state.copy = Some(copy.into());
+        Ok(())
     }
 
     /// What it did so far.
@@ -244,7 +265,10 @@ impl Tuner {
     }
 
     fn save(&self) {
-        let text = serde_json::to_string_pretty(&self.lock().cache).unwrap_or_default() + "\n";
+        let (text, copy) = {
+            let state = self.lock();
+            (state.cache.to_json(), state.copy.clone())
+        };
         let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty());
         let made = folder.map_or(Ok(()), std::fs::create_dir_all);
         let written = made
@@ -252,6 +276,11 @@ impl Tuner {
             .and_then(|()| files::write_atomically(&self.file, text.as_bytes()));
         if let Err(error) = written {
             self.lock().warnings.push(format!("{error}; what was measured is used in this run alone"));
+        }
+        if let Some(Err(error)) = copy.map(|copy| files::write_atomically(copy, text.as_bytes())) {
+            self.lock()
+                .warnings
+                .push(format!("{error}; to go on with this run it lacks what was measured last"));
         }
     }
 }
@@ -330,12 +359,22 @@ fn canonical(launch: &Launch) -> (Launch, Vec<Place>) {
         Place::Tensor(at)
     };
     launch.inputs.iter_mut().for_each(|place| *place = number(*place));
-    for stage in &mut launch.stages {
-        if let Stage::Binary { operand: Operand::Buffer { place, .. }, .. } = stage {
+    let before = match &mut launch.kernel {
+        Kernel::Reduce { before, .. } => before.as_mut_slice(),
+        _ => &mut [],
+    };
+    for stage in before.iter_mut().chain(&mut launch.stages) {
+        if let Stage::Binary {
+            operand: Operand::Buffer { place, .. } | Operand::Bits { place, .. }, ..
+        } = stage
+        {
             *place = number(*place);
         }
     }
     launch.output = Place::Slot(0);
+    // In the order of the numbers, whichever it was in.
+    let is_half = |at: &usize| launch.halves.contains(&places[at + 1]);
+    launch.halves = (0..places.len() - 1).filter(is_half).map(Place::Tensor).collect();
     (launch, places)
 }
 

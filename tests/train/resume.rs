@@ -117,6 +117,41 @@ fn every_optimiser_and_averaged_weights_too() {
 }
 
 #[test]
+fn half_precision_and_measured_kernels_stay_with_a_run() {
+    let tiny = Tiny::new(2000);
+    for device in ["cpu", "0"] {
+        let flags = ["--device", device, "--attack-precision", "f16", "--epochs", "6", "--steps", "3"];
+        let mut flags = [&flags[..], &["--validation", "100", "--test-steps", "3"]].concat();
+        if device != "cpu" {
+            flags.extend(["--tune", "--tune-cache", "cache.json"]);
+        }
+        let (whole, pieces) = (format!("whole-{device}"), format!("pieces-{device}"));
+        let ran = tiny.runs(&tiny.short(&[&flags[..], &["--out", &whole]].concat()));
+        assert!(ran.out.contains("in f16 ("), "{}", ran.out);
+
+        let child = tiny.start(&tiny.short(&[&flags[..], &["--out", &pieces]].concat()));
+        wait_until("an epoch", || epochs(&tiny, &pieces) > 0);
+        interrupt(&child);
+        assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+        // Another precision or another choice of kernels would be another run.
+        for other in [&["--attack-precision", "f32"][..], &["--tune"], &["--tune-cache", "other.json"]] {
+            let resume = [&["--resume", &pieces, "--device", device][..], other].concat();
+            tiny.refuses(&resume, &["resume", other[0], "leave these flags out"]);
+        }
+        // The tuner's own file is not what the run goes by.
+        let _ = fs::remove_file(tiny.path("cache.json"));
+        let ran = tiny.runs(&["--resume", &pieces, "--device", device, "--test-steps", "3"]);
+        assert!(ran.out.contains("in f16 ("), "{}", ran.out);
+        if device != "cpu" {
+            assert!(ran.out.contains("none measured now"), "{}", ran.out);
+            assert!(!ran.out.contains("left at the default"), "{}", ran.out);
+            assert_eq!(tiny.read(&format!("{pieces}/tuner.json")), tiny.read(&format!("{whole}/tuner.json")));
+        }
+        assert_same(&tiny, &whole, &pieces);
+    }
+}
+
+#[test]
 fn the_number_of_threads_changes_nothing() {
     let tiny = Tiny::new(2000);
     for (threads, run) in [("1", "one"), ("2", "two"), ("5", "five")] {
