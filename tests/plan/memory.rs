@@ -3,11 +3,11 @@
 
 use crate::models::{classifier, pgd};
 use crate::random_tapes::{self, Instruction};
-use adamant::attack::{Norm, RecordedAttack};
+use adamant::attack::{Classifier, Norm, RecordedAttack};
 use adamant::data::Dataset;
 use adamant::launch::{Kernel, Launch, Operand, Place, Stage};
 use adamant::nn::{Mode, Net, architectures};
-use adamant::plan::{Schedule, largest_batch};
+use adamant::plan::{Precision, Schedule, largest_batch};
 use adamant::train::{Recipe, Trainer};
 use adamant::{DType, Device, Error, Plan, Result, Store, Tape};
 use proptest::prelude::*;
@@ -245,6 +245,32 @@ fn a_store_counts_what_its_plans_take_on_a_gpu_scratch_memory_too() {
     assert!(plan.bytes() > plan.temporary_bytes(), "no launch has scratch memory");
     assert_eq!(store.temporary_bytes(), plan.bytes());
     assert_eq!(used() - before, store.bytes() + plan.bytes());
+}
+
+#[test]
+fn in_half_precision_too_what_is_planned_is_what_is_taken() {
+    let architecture = architectures::by_name("mnist-fast", [28, 28, 1], 10).unwrap();
+    let on = Classifier { precision: Precision::F16, ..classifier(architecture.as_ref(), Mode::Eval) };
+    let names = adamant::attack::Names::new("batch", "train");
+    let schedule = || RecordedAttack::schedule_step(&pgd(Norm::Linf), on, &names, 32, false).unwrap();
+    for store in [gpu_store(), Store::new(&Device::cpu())] {
+        let device = store.device().clone();
+        let before = device.memory().map(|memory| memory.used);
+        // The most that is free and does not do, and one byte more.
+        device.set_memory_budget(before.unwrap_or(0));
+        let needed = match Plan::of(schedule(), &store).err() {
+            Some(Error::OutOfMemory { needed, .. }) => needed,
+            other => panic!("{}: {other:?}", device.describe()),
+        };
+        device.set_memory_budget(before.unwrap_or(0) + needed);
+        let plan = Plan::of(schedule(), &store).unwrap();
+        plan.run().unwrap();
+        assert_eq!(store.temporary_bytes(), plan.bytes(), "{}", device.describe());
+        assert_eq!(store.bytes() + plan.bytes(), needed, "{}", device.describe());
+        if let Some(before) = before {
+            assert_eq!(device.memory().unwrap().used - before, needed);
+        }
+    }
 }
 
 #[test]
