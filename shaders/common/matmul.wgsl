@@ -7,6 +7,8 @@ struct Params {
     k: u32,
     // Depth a workgroup sums.
     chunk: u32,
+    // How many share the depth.
+    shares: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -15,8 +17,10 @@ struct Plane {
     // Depths to sum over.
     begin: u32,
     end: u32,
-    // Where the result begins.
+    // Where the result and the operands begin: there may be several products, one behind the other.
     offset: u32,
+    a: u32,
+    b: u32,
 }
 
 struct Row {
@@ -38,8 +42,15 @@ fn advance(plane: Plane, depth: Depth, step: u32) -> Depth {
 }
 
 fn plane_of(z: u32) -> Plane {
-    let begin = z * params.chunk;
-    return Plane(begin, min(begin + params.chunk, params.k), z * params.m * params.n);
+    let begin = (z % params.shares) * params.chunk;
+    let product = z / params.shares;
+    return Plane(
+        begin,
+        min(begin + params.chunk, params.k),
+        z * params.m * params.n,
+        product * params.m * params.k,
+        product * params.k * params.n,
+    );
 }
 
 fn column_count() -> u32 {
@@ -47,7 +58,7 @@ fn column_count() -> u32 {
 }
 
 fn a_row(plane: Plane, m: u32) -> Row {
-    return Row(select(select(m * params.k, m, A_ROWS == 1u), NONE, m >= params.m));
+    return Row(select(plane.a + select(m * params.k, m, A_ROWS == 1u), NONE, m >= params.m));
 }
 
 fn a_index(plane: Plane, row: Row, depth: Depth) -> u32 {
@@ -57,7 +68,7 @@ fn a_index(plane: Plane, row: Row, depth: Depth) -> u32 {
 
 fn b_index(plane: Plane, depth: Depth, n: u32) -> u32 {
     let k = depth.k;
-    let i = select(n * params.k + k, k * params.n + n, B_COLUMNS == 1u);
+    let i = plane.b + select(n * params.k + k, k * params.n + n, B_COLUMNS == 1u);
     return select(i, NONE, k >= plane.end || n >= params.n);
 }
 

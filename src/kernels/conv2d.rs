@@ -1,11 +1,13 @@
 //! Host side of shaders/conv2d.wgsl, shaders/conv2d_register.wgsl and shaders/conv2d_direct.wgsl.
 //!
-//! Four ways: a product of two operands that are never laid out in memory (both families of gemm.rs); an invocation
-//! an element, for groups so small that a tile would be mostly idle; and, for an input gradient of few channels (the
-//! first layer's, which every step of an attack needs), some pixels an invocation (conv2d_image.rs), or, where that does
-//! not fit, a matrix product of `dy` with the whole filter and a fold.
+//! Five ways: a product of two operands that are never laid out in memory (the families of gemm.rs); with fewer
+//! multiplications, for 3x3 filters, by Winograd's tiles (conv2d_winograd.rs); an invocation an element, for groups so
+//! small that a tile would be mostly idle; and, for an input gradient of few channels (the first layer's, which every
+//! step of an attack needs), some pixels an invocation (conv2d_image.rs), or, where that does not fit, a matrix product
+//! of `dy` with the whole filter and a fold.
 
 use super::conv2d_image::{self, Tile};
+use super::conv2d_winograd;
 use super::gemm::{self, Family, Product};
 use super::{Arg, Call, Calls, Shader, Target, matmul, params};
 use crate::error::{Error, Result};
@@ -84,7 +86,7 @@ const MAX_FOLDED: usize = 64 << 20;
 
 /// The shader files of this family.
 pub(super) fn shaders() -> Vec<&'static Shader> {
-    vec![&TILE, &REGISTER, &COOPERATIVE, &DIRECT, &conv2d_image::SHADER]
+    vec![&TILE, &REGISTER, &COOPERATIVE, &DIRECT, &conv2d_image::SHADER, &conv2d_winograd::SHADER]
 }
 
 impl Params {
@@ -170,6 +172,8 @@ fn product(verb: Verb, shape: &ConvShape, half: bool) -> Product {
 pub(super) enum Form {
     /// An implicit product.
     Product(Family),
+    /// Winograd's tiles around products.
+    Winograd(Family),
     /// An invocation an element.
     Direct,
     /// An input gradient of few channels, some pixels an invocation.
@@ -182,6 +186,7 @@ impl std::fmt::Display for Form {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Form::Product(family) => family.fmt(f),
+            Form::Winograd(family) => write!(f, "Winograd, {family}"),
             Form::Direct => f.write_str("direct"),
             Form::Pixels(tile) => tile.fmt(f),
             Form::Fold => f.write_str("product and fold"),
@@ -226,7 +231,16 @@ pub(super) fn forms(launch: &Launch, target: &Target) -> Vec<Form> {
     if shape.groups > 1 && product.columns < direct_below {
         forms.push(Form::Direct);
     }
+    let mut tiles: Vec<Form> = Vec::new();
+    if verb != Verb::WeightGrad && conv2d_winograd::fits(shape) {
+        let families = conv2d_winograd::families(shape, verb == Verb::InputGrad, target);
+        tiles.extend(families.into_iter().take(2).map(Form::Winograd));
+    }
+    if conv2d_winograd::pays(shape, target) {
+        forms.append(&mut tiles);
+    }
     forms.extend(families.into_iter().map(Form::Product));
+    forms.append(&mut tiles);
     forms
 }
 
@@ -238,6 +252,9 @@ pub(super) fn calls(form: Form, launch: &Launch, target: &Target) -> Result<Call
     let (verb, shape) = verb_of(launch);
     let family = match form {
         Form::Product(family) => family,
+        Form::Winograd(family) => {
+            return Ok(conv2d_winograd::calls(family, shape, verb == Verb::InputGrad, launch, target));
+        }
         Form::Direct => return Ok(direct(verb, shape, launch, target)),
         Form::Pixels(tile) => return Ok(conv2d_image::call(tile, shape, launch, target).into()),
         Form::Fold => return Ok(fold(shape, folded(shape), launch, target)),

@@ -30,6 +30,8 @@ params! {
     k: u32,
     /// Depth of a share.
     chunk: u32,
+    /// Shares.
+    shares: u32,
 }
 
 /// The shader files of this family.
@@ -50,8 +52,10 @@ fn call(
         n: product.columns as u32,
         k: product.depth as u32,
         chunk: chunk as u32,
+        shares: shares as u32,
     };
-    family.call([&TILE, &REGISTER, &COOPERATIVE], &params, product, shares, launch, target)
+    let planes = shares * product.planes;
+    family.call([&TILE, &REGISTER, &COOPERATIVE], &params, product, planes, launch, target)
 }
 
 /// `a [m, k]` times `b [n, k]` transposed, unshared and unfinished, into scratch buffer 0: the first half of a
@@ -60,6 +64,13 @@ pub(super) fn unfinished(m: usize, n: usize, k: usize, launch: &Launch, target: 
     let product = product(m, n, k, false, true);
     let family = Family::choose(&product, target);
     gemm::into_scratch(call(family, &product, gemm::share(k, 1), launch, target))
+}
+
+/// Several products of the same extents, one behind the other in both operands and in the result, unfinished.
+pub(super) fn planes(family: Family, product: &Product, launch: &Launch, target: &Target) -> Call {
+    let mut call = call(family, product, gemm::share(product.depth, 1), launch, target);
+    call.stages = false;
+    call
 }
 
 fn product(m: usize, n: usize, k: usize, ta: bool, tb: bool) -> Product {

@@ -42,6 +42,7 @@ mod text;
 
 pub mod conv2d;
 mod conv2d_image;
+mod conv2d_winograd;
 mod cooperative;
 pub mod matmul;
 pub mod tuner;

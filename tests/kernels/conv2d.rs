@@ -1,6 +1,6 @@
 //! Convolutions and both gradients, every family.
 
-use crate::products::{check, launch, noise};
+use crate::products::{check, check_variants, launch, noise};
 use adamant::launch::{ConvShape, Kernel, Launch, Operand, Place, Stage};
 use adamant::tape::{Binary, Conv2d, Unary};
 use adamant::{Shape, Stretch};
@@ -103,8 +103,33 @@ fn long_sums_are_shared() {
 }
 
 #[test]
+fn tiles_of_four_by_four() {
+    let padded = |padding: [usize; 2]| Conv2d { padding, ..Conv2d::default() };
+    // Edges in every place of a tile, images smaller than one, and (the last) a batch in two parts.
+    for z in [
+        shape([2, 7, 6, 8], [3, 3], 12, padded([1, 1])),
+        shape([1, 3, 9, 4], [3, 3], 36, padded([0, 2])),
+        shape([3, 1, 1, 20], [3, 3], 4, padded([1, 2])),
+        shape([1, 12, 14, 64], [3, 3], 68, padded([2, 0])),
+        shape([5, 4, 4, 132], [3, 3], 128, padded([1, 1])),
+        shape([3, 64, 64, 320], [3, 3], 4, padded([1, 1])),
+    ] {
+        let [x, w, dy] = tensors(z);
+        let [forward, input_grad, _] = launches(z);
+        let large = z.n * z.h * z.w * z.c > 1 << 20;
+        for ((launch, depth), inputs) in [(forward, [&x, &w]), (input_grad, [&dy, &w])] {
+            let inputs = inputs.map(Vec::clone);
+            check_variants(&launch, depth, &inputs, |_, name, _| {
+                name.starts_with("Winograd") && !(large && name.contains("32x32"))
+            });
+        }
+    }
+}
+
+#[test]
 fn stages_end_convolutions() {
     for z in [
+        shape([1, 7, 9, 32], [3, 3], 36, attributes(1, 1, 1, 1)),
         shape([2, 7, 6, 12], [3, 3], 18, attributes(2, 1, 1, 1)),
         shape([4, 20, 19, 3], [3, 3], 7, attributes(1, 1, 1, 1)),
         shape([2, 10, 9, 3], [3, 3], 8, attributes(1, 1, 1, 1)),

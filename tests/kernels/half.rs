@@ -176,7 +176,8 @@ fn convolutions_and_gradients() {
         dilation: [dilation; 2],
         groups,
     };
-    let shapes: [ConvShape; 7] = [
+    let shapes: [ConvShape; 8] = [
+        conv2d::shape([1, 6, 5, 32], [3, 3], 36, attributes(1, 1, 1, 1)),
         conv2d::shape([1, 1, 1, 1], [1, 1], 1, attributes(1, 0, 1, 1)),
         conv2d::shape([2, 7, 5, 9], [3, 3], 11, attributes(1, 1, 1, 1)),
         conv2d::shape([1, 13, 12, 12], [3, 3], 8, attributes(2, 2, 2, 1)),

@@ -30,9 +30,21 @@ fn expected(launch: &Launch, tensors: &[Host], before: &Host) -> Vec<f64> {
 /// Runs `launch` (inputs and operands `Place::Tensor(i)`, output `Place::Slot(0)`, stages of slope at most 1) on
 /// every way and holds it against the f64 executor. With u = 2^-24, a sum of `depth` products may be wrong by
 /// `(4 + 2 sqrt(depth)) u` of the sum of their absolute values (rounding errors of a sum in order grow like a random
-/// walk), and what stages make of it by 8 u of the largest intermediate more, for which 4 times the largest operand
-/// and result are taken.
+/// walk), by Winograd's tiles of the largest such sum, and what stages make of it by 8 u of the largest intermediate
+/// more, for which 4 times the largest operand and result are taken.
 pub fn check(launch: &Launch, depth: usize, tensors: &[Vec<f32>]) {
+    // The default and one of the others, in turn over the shapes: each is a pipeline to compile.
+    let other = |all: usize| 1 + (depth + launch.shape.len() / 7) % (all - 1).max(1);
+    check_variants(launch, depth, tensors, |i, _, all| i == 0 || i == other(all));
+}
+
+/// As [`check`], by the variants for which `wanted(its number, its name, how many there are)`.
+pub fn check_variants(
+    launch: &Launch,
+    depth: usize,
+    tensors: &[Vec<f32>],
+    wanted: impl Fn(usize, &str, usize) -> bool,
+) {
     let before = Host::Float(noise(99, launch.shape.len()));
     let floats = |f: fn(f32) -> f32| -> Vec<Host> {
         tensors.iter().map(|x| Host::Float(x.iter().map(|&v| f(v)).collect())).collect()
@@ -41,6 +53,7 @@ pub fn check(launch: &Launch, depth: usize, tensors: &[Vec<f32>]) {
     let want = expected(launch, &inputs, &before);
     let bare = Launch { stages: Vec::new(), ..launch.clone() };
     let sizes = expected(&bare, &floats(f32::abs), &before);
+    let largest = sizes.iter().fold(0.0, |a: f64, &b| a.max(b));
     let u = 2f64.powi(-24);
     let stages = if launch.stages.is_empty() { 0.0 } else { 8.0 * 4.0 * u };
     for way in ways() {
@@ -48,14 +61,16 @@ pub fn check(launch: &Launch, depth: usize, tensors: &[Vec<f32>]) {
         assert_eq!(format!("{:?}", all[0].calls), format!("{:?}", calls(launch, &way.target).unwrap()));
         let names: BTreeSet<&String> = all.iter().map(|variant| &variant.name).collect();
         assert_eq!(names.len(), all.len(), "{launch}: {names:?} do not tell {} variants apart", all.len());
-        // The default and one of the others, in turn over the shapes: each is a pipeline to compile.
-        let other = 1 + (depth + launch.shape.len() / 7) % (all.len() - 1).max(1);
-        for (_, variant) in all.into_iter().enumerate().filter(|(i, _)| [0, other].contains(i)) {
+        let count = all.len();
+        let chosen = all.into_iter().enumerate().filter(|(i, variant)| wanted(*i, &variant.name, count));
+        for (_, variant) in chosen {
             let name = variant.name;
             let Host::Float(got) = run_calls(way, launch, variant.calls, &inputs, &before) else {
                 unreachable!()
             };
             for (i, ((&got, &want), &size)) in got.iter().zip(&want).zip(&sizes).enumerate() {
+                // Each result of a tile has the errors of all its inputs.
+                let size = if name.starts_with("Winograd") { largest } else { size };
                 let bound =
                     (4.0 + 2.0 * (depth as f64).sqrt()) * u * size + stages * want.abs().max(1.0) + 1e-37;
                 let error = (f64::from(got) - want).abs();
