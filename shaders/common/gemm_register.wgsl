@@ -87,26 +87,32 @@ fn product(
                 }
             }
         }
+        var bv: array<array<vec4<f32>, TN>, 4>;
         for (var kk = 0u; kk < 4u; kk++) {
-            var bv: array<vec4<f32>, TN>;
             for (var t = 0u; t < TN; t++) {
                 if B_COLUMNS == 1u {
-                    bv[t] = load_b(plane, depth_of(plane, k + kk), n0 + 4u * t * SG);
+                    bv[kk][t] = load_b(plane, depth_of(plane, k + kk), n0 + 4u * t * SG);
                 } else {
-                    bv[t] = vec4<f32>(bt[t][0][kk], bt[t][1][kk], bt[t][2][kk], bt[t][3][kk]);
+                    bv[kk][t] = vec4<f32>(bt[t][0][kk], bt[t][1][kk], bt[t][2][kk], bt[t][3][kk]);
                 }
             }
-            for (var j = 0u; j < SHARE; j++) {
-                for (var l = 0u; l < SG; l++) {
-                    var s: f32;
+        }
+        for (var j = 0u; j < SHARE; j++) {
+            for (var l = 0u; l < SG; l++) {
+                var s: array<f32, 4>;
+                for (var kk = 0u; kk < 4u; kk++) {
                     if A_ROWS == 1u {
-                        s = subgroupShuffle(av[kk * QUARTER + j / 4u][j % 4u], l);
+                        s[kk] = subgroupShuffle(av[kk * QUARTER + j / 4u][j % 4u], l);
                     } else {
-                        s = subgroupShuffle(av[j][kk], l);
+                        s[kk] = subgroupShuffle(av[j][kk], l);
                     }
-                    for (var t = 0u; t < TN; t++) {
-                        sum[j][l][t] = fma(vec4<f32>(s), bv[t], sum[j][l][t]);
+                }
+                for (var t = 0u; t < TN; t++) {
+                    var v = sum[j][l][t];
+                    for (var kk = 0u; kk < 4u; kk++) {
+                        v = fma(vec4<f32>(s[kk]), bv[kk][t], v);
                     }
+                    sum[j][l][t] = v;
                 }
             }
         }
