@@ -5,19 +5,20 @@
 // The file that includes it gives the operands: load_a, load_b, a_row, out_row, depth_of, plane_of,
 // column_count, and store_four.
 //
-// Measured on lavapipe (Mesa 22.3, subgroups of 8, 2 cores shared with other work, so by processor time), matrix
-// product of 1024^3, GFLOP/s by tile rows x columns a lane: 16x4 12, 16x8 27, 32x4 22, 32x8 46. 64x4 and 64x8 fall to 5:
-// Mesa unrolls loops of at most 32 turns, and a register array indexed by a loop that stays is kept in memory. Unrolled
-// by hand, with named registers instead of arrays, 32x8 gains nothing and 64x8 a fourth for four times the compile
-// time. `subgroupBroadcast`, which needs constant lanes, is no faster than `subgroupShuffle` in an unrolled loop. The
-// same product by common/gemm_tile.wgsl: 7. Storing from the registers, unrolled, is at most 12 in 100 faster and
-// compiles for 0.5 s instead of 0.25, for 9 s instead of 0.3 where three operands follow in stages.
+// Measured on lavapipe (Mesa 22.3, subgroups of 8, 2 cores shared with other work, so by processor time), GFLOP/s. The
+// sums, 256 vectors of 8 lanes, lie in the first-level cache: each takes the four depths of a turn before the next, for 71
+// at a matrix product of 1024^3 and 82 at a 3x3 convolution of 128 channels at 16x16. Depth by depth, a load and a store of
+// each sum for every multiply-add, the same were 47 and 52; eight depths a turn give 39 to 54, sixteen 37 to 49. Tiles,
+// rows x columns a lane, by that convolution: 32x8 75, 32x4 64, 24x8 70, 16x8 60, 16x16 63, 32x16 58, 32x12 39; by one of 32
+// channels, so of 4 columns a lane: 64x4 66, 48x4 64, 32x4 59, 24x4 54, 16x4 49. Another 3x3 convolution or product has
+// another best of them, by a tenth: 24x8 before 32x8 at 64 channels. `subgroupBroadcast`, which needs constant lanes, is no
+// faster than `subgroupShuffle` in an unrolled loop. The same product by common/gemm_tile.wgsl: 7. Storing from the
+// registers, unrolled, is between 7 in 100 faster and as much slower, and compiles for twice as long, for 9 s instead
+// of 0.3 where three operands follow.
 //
-// Convolutions 3x3 of 64 channels at 32x32, 128 at 16x16, 256 at 8x8, 512 at 4x4, batch 32: forward 51, 51, 28, 22;
-// input gradient 48 each; weight gradient 29, 20, 24, 42 (gemm_tile.wgsl: 7 to 9). Matrix product of 1024^3 with a
-// row-major or transposed, b likewise: 23, 45 (b transposed), 19 (a), 34 (both). What runs at half the speed reads
-// down columns whose rows are 1 KiB and more apart, which fall into few sets of the caches; on a quiet machine the
-// gap is smaller (41 and 46).
+// What runs slower (a product whose rows are 1 KiB and more apart) reads down columns that fall into few sets of the
+// caches. The phases of a strided input gradient read the same pixels of dy, and write neighbours: tile by tile instead of
+// phase by phase 3x3 stride 2 from 64 channels at 14x14 to 32 at 28x28 takes 22 ms instead of 32, batch 128.
 
 // Lanes of a subgroup, which is the workgroup.
 const SG = 8u;
@@ -25,6 +26,8 @@ const SG = 8u;
 const TM = 32u;
 // Vectors of four columns a lane.
 const TN = 2u;
+// 1 to do the same tile of every plane before the next tile: for planes that read and write the same memory.
+const INTERLEAVED = 0u;
 // Rows a lane loads.
 const SHARE = TM / SG;
 // Vectors of four rows a lane loads at each depth, where the rows are contiguous.
@@ -52,9 +55,16 @@ fn product(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let plane = plane_of(group.z);
+    var number = flat(group, groups);
+    var z = group.z;
+    if INTERLEAVED == 1u {
+        number += z * groups.x * groups.y;
+        z = number % groups.z;
+        number = number / groups.z;
+    }
+    let plane = plane_of(z);
     let column_tiles = (column_count() + 4u * TN * SG - 1u) / (4u * TN * SG);
-    let tile = flat(group, groups);
+    let tile = number;
     let m0 = (tile / column_tiles) * TM;
     let n0 = (tile % column_tiles) * (4u * TN * SG) + 4u * lane;
 

@@ -268,9 +268,13 @@ pub(super) fn calls(form: Form, launch: &Launch, target: &Target) -> Result<Call
     }
     let len = launch.shape.len();
     let params = Params::new(shape).shared(shares, len);
-    let call = family
+    let mut call = family
         .call([&TILE, &REGISTER, &COOPERATIVE], &params, &product, planes, launch, target)
         .constant("VERB", verb as u32);
+    if matches!(family, Family::Register { .. }) && verb == Verb::InputGrad && shape.stride != [1, 1] {
+        // Phases read the same pixels of dy and write neighbours.
+        call = call.constant("INTERLEAVED", 1);
+    }
     Ok(finished(call, shares.0, len, launch, target))
 }
 

@@ -57,7 +57,7 @@ const WORKGROUP: usize = 32;
 /// Most bytes of the transformed images, and of the products: where a batch takes more, it is done in parts.
 const MAX_PART: usize = 32 << 20;
 /// Least channels for which it is the default on software Vulkan.
-const CHANNELS: usize = 32;
+const CHANNELS: usize = 64;
 
 /// A convolution, or its input gradient, as a convolution of stride 1.
 struct Plan {

@@ -209,11 +209,17 @@ impl Family {
         let Product { rows, columns, .. } = *product;
         if let (true, Some([4, 4] | [8, 8])) = (target.software, target.subgroup) {
             let sg = target.subgroup.map_or(8, |[size, _]| size as usize);
-            // 32 rows is the most that Mesa unrolls, and the least that rows loaded in fours need.
-            let tm = if product.a_rows || rows > 16 { 32 } else { rows.next_multiple_of(8).max(8) };
+            // Rows loaded in fours need at least 32. With one vector of columns a lane twice as many rows are as many
+            // sums, and fewer loads for each.
             let tn = if columns > 4 * sg { 2 } else { 1 };
-            let fewer = if product.a_rows { 32 } else { 16.min(tm) };
-            let mut families = vec![(tm, tn), (tm, 3 - tn)];
+            let tm = match rows {
+                _ if product.a_rows => 32,
+                0..=16 => rows.next_multiple_of(8).max(8),
+                64.. if tn == 1 => 64,
+                _ => 32,
+            };
+            let mut families = vec![(tm, tn), (tm.min(32), 3 - tn)];
+            let fewer = if product.a_rows { 32 } else { tm.div_ceil(2).max(16).min(tm) };
             if fewer < tm {
                 families.push((fewer, tn));
             }
