@@ -2,9 +2,8 @@
 //! Winograd's tiles of 4 x 4 results. Filters and images are transformed into 36 planes of scratch memory, 36 matrix
 //! products of matmul.rs stand between, and a last transform brings the results back and finishes them.
 //!
-//! The transformed filter is made anew by every launch: keeping it over a repeat would take 16 bytes for each of a
-//! filter's numbers and direction, and saves what transforming takes, some 45 of the loads and stores that the products of
-//! a pair of channels take for each tile.
+//! The transformed filter is made anew by every launch; what keeping it over a repeat would save and cost is told in
+//! docs/decisions/gpu-products.md.
 
 use super::gemm::{Family, Product};
 use super::{Arg, Call, Calls, Shader, Target, matmul, params};
