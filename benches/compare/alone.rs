@@ -173,7 +173,8 @@ pub fn launches() -> Result<()> {
             if heavy && adapter.as_ref().is_some_and(|adapter| adapter.is_software()) {
                 continue;
             }
-            let (step, mut launches) = overhead::of(&Loaded::new(work.clone(), inputs(&work)?, device)?)?;
+            let loaded = Loaded::new(work.clone(), Precision::F32, inputs(&work)?, device)?;
+            let (step, mut launches) = overhead::of(&loaded)?;
             println!(
                 "\n## {name}, {on}: {:.2} ms, {:.2} ms in {} launches' kernels\n\n| launch | times | mean | GFLOP/s | \
                  share |\n|---|--:|--:|--:|--:|",
