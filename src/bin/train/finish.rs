@@ -1,0 +1,78 @@
+//! What comes after training: the test, and the files that tell of it.
+
+use super::Watcher;
+use super::flags::Flags;
+use adamant::attack::{Classifier, Pgd, logits};
+use adamant::data::Data;
+use adamant::nn::{Mode, architectures};
+use adamant::plan::Precision;
+use adamant::report::{Progress, Results, curves, results};
+use adamant::train::{EVALUATION_BATCH, Trainer, checkpoint};
+use adamant::{Result, Store};
+use std::path::Path;
+
+/// Measures the best weights on the test images and writes what is left to write.
+pub(crate) fn finish(
+    trainer: Trainer,
+    watcher: &Watcher,
+    folder: &Path,
+    data: &Data,
+    attack: &Pgd,
+    flags: &Flags,
+) -> Result<()> {
+    let recipe = trainer.recipe().clone();
+    let store = Store::new(trainer.store().device());
+    if let Some((weights, epoch)) = trainer.best() {
+        checkpoint::put_weights(&store, trainer.params(), weights)?;
+        let held = trainer.sizes().1;
+        match held {
+            0 => say!("\ntesting the weights of epoch {epoch}"),
+            _ => say!("\ntesting the weights of epoch {epoch}, the best on the {held} validation images"),
+        }
+    }
+    let mut measured = Vec::new();
+    if trainer.sizes().1 > 0 {
+        measured.push(format!(
+            "validation: {}",
+            results::line(&trainer.validation_attack()?, 1, trainer.sizes().1)
+        ));
+    }
+    if trainer.method().is_adversarial() {
+        measured.push(format!("training: {}", trainer.attack_line()?));
+    }
+    let measured = match measured.is_empty() {
+        true => "clean accuracy alone".to_string(),
+        false => format!("robust in {}", measured.join("; in ")),
+    };
+    // What training took on the device is free for testing.
+    drop(trainer);
+    let architecture = architectures::by_name(&recipe.model, data.test.image, data.test.classes)?;
+    let bar = Progress::new(0, 1);
+    let results = Results::measure(
+        &store,
+        architecture.as_ref(),
+        &data.test,
+        attack,
+        flags.test_restarts,
+        recipe.seed,
+        |what, done, of| bar.working(what, done as u64, of as u64),
+    )?;
+    bar.finish();
+    say!("\n{}", results.text());
+    let title = format!("{} on {}, trained by {}", recipe.model, data.test.name, recipe.method);
+    results.write(folder, &title, &data.test, attack)?;
+    curves::write(folder.join("curves.png"), &title, &measured, &watcher.records)?;
+    if let Some(path) = &flags.logits {
+        let examples: Vec<u32> = (0..data.test.len() as u32).collect();
+        let on = Classifier {
+            architecture: architecture.as_ref(),
+            mode: Mode::Eval,
+            examples: examples.len(),
+            precision: Precision::F32,
+        };
+        let batch = EVALUATION_BATCH.min(examples.len());
+        let logits = logits(&store, on, "test", &examples, batch)?;
+        checkpoint::save_logits(path, &logits, data.test.classes)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! The command line: its flags, and how they change a recipe.
+
+use adamant::attack::{Pgd, Rational};
+use adamant::train::{Recipe, rational};
+use adamant::{Error, Result};
+use clap::Parser;
+use std::path::{Path, PathBuf};
+
+/// Adversarially trains a network, and measures what it withstands.
+///
+/// With no arguments: PGD adversarial training (Linf, epsilon 0.3) of a small CNN on an embedded sample of MNIST, in
+/// half a minute on two cores, on the GPU if there is one, else on the CPU. Results go into a new folder under runs/.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 110, allow_negative_numbers = true)]
+pub(crate) struct Flags {
+    /// A recipe file (TOML) to begin from, as models/NAME/recipe.toml; flags override it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recipe: Option<PathBuf>,
+    /// Data set: `mnist` (the embedded sample), or a folder with the four IDX files, plain or .gz
+    #[arg(long)]
+    pub(crate) data: Option<String>,
+    /// Random changes of the training images: crop:4, crop:4:reflect, flip; none
+    #[arg(long, value_name = "CHANGES", value_delimiter = ',')]
+    pub(crate) augment: Option<Vec<String>>,
+    /// Architecture: mlp, mnist-fast, mnist-madry, preact-resnet18 or resnet18; mlp-256-128 names hidden widths,
+    /// resnet18-w16 the width
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// Training method: standard, fgsm, fgsm-rs or pgd
+    #[arg(long)]
+    pub(crate) method: Option<String>,
+    /// Norm of the perturbation: linf or l2
+    #[arg(long)]
+    pub(crate) norm: Option<String>,
+    /// Radius of the perturbation in pixel values (0 to 1): a fraction as 8/255, or a decimal
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) epsilon: Option<String>,
+    /// Steps of the attack inside training (pgd)
+    #[arg(long)]
+    pub(crate) steps: Option<usize>,
+    /// Length of a step, as epsilon is given [default: 1.25 epsilon for fgsm-rs, else 5/3 epsilon / steps]
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) step_size: Option<String>,
+    /// Start the attack at a random point (pgd)
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) random_start: Option<bool>,
+    /// Batch norm inside the attack: eval (running statistics), train (the batch's, updating the running ones) or
+    /// train-frozen (the batch's)
+    #[arg(long, value_name = "MODE")]
+    pub(crate) attack_batch_norm: Option<String>,
+    /// What the attack inside training is computed in: f32, or f16 for half precision (on the CPU bf16, where the
+    /// processor has it); the weight update stays in f32
+    #[arg(long, value_name = "PRECISION")]
+    pub(crate) attack_precision: Option<String>,
+    /// Share of the run over which epsilon and step size grow from 0
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) epsilon_warmup: Option<f64>,
+    /// Passes over the training images
+    #[arg(long)]
+    pub(crate) epochs: Option<u32>,
+    /// Images in a batch
+    #[arg(long)]
+    pub(crate) batch: Option<usize>,
+    /// Optimiser: sgd, adam or adamw
+    #[arg(long)]
+    pub(crate) optimizer: Option<String>,
+    /// Largest learning rate
+    #[arg(long, value_name = "RATE")]
+    pub(crate) learning_rate: Option<f64>,
+    /// Learning rate over the run: constant, linear, cosine, cyclic or piecewise
+    #[arg(long)]
+    pub(crate) schedule: Option<String>,
+    /// Momentum of sgd
+    #[arg(long)]
+    pub(crate) momentum: Option<f64>,
+    /// Nesterov's form of momentum
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) nesterov: Option<bool>,
+    /// Weight decay, on all parameters
+    #[arg(long, value_name = "DECAY")]
+    pub(crate) weight_decay: Option<f64>,
+    /// Decay of averaged weights (EMA), which are then what is validated and saved; 0 does without
+    #[arg(long, value_name = "DECAY")]
+    pub(crate) weight_average: Option<f64>,
+    /// Images held out of the training set to choose the checkpoint by
+    #[arg(long, value_name = "IMAGES")]
+    pub(crate) validation: Option<usize>,
+    /// Seed of everything random
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Where to run: auto (a hardware GPU, else the CPU), cpu, gpu, an adapter's index, or part of its name (also a
+    /// software adapter's, as llvmpipe)
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: String,
+    /// Threads of the CPU executor [default: all cores]; they never change a result
+    #[arg(long)]
+    pub(crate) threads: Option<usize>,
+    /// Folder for the results; must not hold files yet [default: a new one under runs/]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+    /// Go on with the interrupted run in this folder, to the same bits as if it had not stopped
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) resume: Option<PathBuf>,
+    /// Steps of the PGD attack on the test images
+    #[arg(long, default_value_t = 40, value_name = "STEPS")]
+    pub(crate) test_steps: usize,
+    /// Step size of the PGD attack on the test images [default: epsilon / 30, or 4/3 epsilon / steps where that is
+    /// more]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub(crate) test_step_size: Option<String>,
+    /// Restarts of the PGD attack on the test images
+    #[arg(long, default_value_t = 1, value_name = "RESTARTS")]
+    pub(crate) test_restarts: u32,
+    /// Also write the logits of the clean test images, to compare with another program's (safetensors, `logits`)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) logits: Option<PathBuf>,
+    /// Record what host and device do while training, for ui.perfetto.dev or chrome://tracing (JSON)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Measure the kernels' variants on this GPU once, for a minute at most, and remember which are fastest. Off by
+    /// default: another kernel adds in another order, so that results depend on what was measured
+    #[arg(long)]
+    pub(crate) tune: bool,
+    /// The file in which the tuner remembers [default with --tune: one for this GPU in the user's cache folder]; without
+    /// --tune nothing is measured, and what the file does not know takes the default kernels. A resumed run goes by the
+    /// copy in its own folder
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tune_cache: Option<PathBuf>,
+    /// Most memory that tensors may take on the device, as 512MiB or 8GiB [default: 9/10 of a card's, half of one that
+    /// shares the machine's, what is free on the CPU]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) memory: Option<String>,
+    /// Print the plan of a training step (every launch with shape, bytes and flops; memory) and stop
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Time every launch of one training step on the device, print the table and stop
+    #[arg(long)]
+    pub(crate) profile: bool,
+    /// List the GPU adapters there are, with limits and features, and stop
+    #[arg(long)]
+    pub(crate) list_devices: bool,
+}
+
+/// Calls a macro with the flags that change a recipe, by the recipe's names of them.
+macro_rules! recipe_flags {
+    ($call:ident) => {
+        $call!(data augment model method norm epsilon steps step_size random_start attack_batch_norm attack_precision
+               epsilon_warmup epochs
+               batch optimizer learning_rate schedule momentum nesterov weight_decay weight_average validation seed)
+    };
+}
+
+impl Flags {
+    /// Lays the flags over a recipe. A step size that is not given follows from epsilon, steps and method where one
+    /// of those is.
+    pub(crate) fn over(&self, mut recipe: Recipe) -> Result<Recipe> {
+        macro_rules! take {
+            ($($field:ident)*) => {$(if let Some(value) = &self.$field { recipe.$field = value.clone(); })*};
+        }
+        recipe_flags!(take);
+        let follows = self.epsilon.is_some() || self.steps.is_some() || self.method.is_some();
+        if self.step_size.is_none() && follows {
+            let epsilon = recipe.threat()?.epsilon.value();
+            let step = match recipe.method.as_str() {
+                "fgsm-rs" => 1.25 * epsilon,
+                _ => 5.0 / 3.0 * epsilon / recipe.steps.max(1) as f64,
+            };
+            // Six digits: what is meant, not what binary fractions make of it.
+            recipe.step_size = ((step * 1e6).round() / 1e6).to_string();
+        }
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// Refuses values that are wrong whatever the recipe and the data are.
+    pub(crate) fn check(&self) -> Result<()> {
+        let zero = |what: &str| Err(Error::argument(what, 0, "must be at least 1"));
+        if self.threads == Some(0) {
+            return zero("threads");
+        }
+        if self.test_steps == 0 {
+            return zero("test steps");
+        }
+        if self.test_restarts == 0 {
+            return zero("test restarts");
+        }
+        if self.resume.is_some() {
+            let mut given = Vec::new();
+            macro_rules! name {
+                ($($field:ident)*) => {$(if self.$field.is_some() { given.push(stringify!($field)); })*};
+            }
+            recipe_flags!(name);
+            name!(recipe out tune_cache);
+            if self.tune {
+                given.push("tune");
+            }
+            if !given.is_empty() {
+                let given: Vec<String> =
+                    given.iter().map(|name| format!("--{}", name.replace('_', "-"))).collect();
+                let why = "a resumed run goes on in its folder with its own recipe and its own choice of kernels: leave \
+                           these flags out";
+                return Err(Error::argument("resume", format!("with {}", given.join(", ")), why));
+            }
+        }
+        for (flag, file) in [("--logits", &self.logits), ("--trace", &self.trace)] {
+            if let Some(folder) = file.as_deref().and_then(Path::parent)
+                && !folder.as_os_str().is_empty()
+                && !folder.is_dir()
+            {
+                let why = format!("is no folder, but {flag} is to write a file into it: make it first");
+                return Err(Error::file(folder, why));
+            }
+        }
+        Ok(())
+    }
+
+    /// The attack on the test images.
+    pub(crate) fn test_attack(&self, recipe: &Recipe) -> Result<Pgd> {
+        let threat = recipe.threat()?;
+        let step_size = match &self.test_step_size {
+            Some(text) => rational("test step size", text)?,
+            None => {
+                // Few steps have to be long to cross the ball.
+                let steps = (0.75 * self.test_steps as f64).min(30.0);
+                Rational::from((threat.epsilon.value() / steps * 1e6).round() / 1e6)
+            }
+        };
+        Ok(Pgd { threat, steps: self.test_steps, step_size, random_start: true })
+    }
+}
+
+/// "512MiB", "8GiB" or a number of bytes.
+pub(crate) fn bytes(text: &str) -> Result<u64> {
+    let text = text.trim();
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("", 0)];
+    let found = units.iter().find_map(|(unit, shift)| {
+        let number = text.strip_suffix(unit)?.trim().parse::<u64>().ok()?;
+        number.checked_mul(1 << shift).filter(|&bytes| bytes > 0)
+    });
+    let why = "write a whole number with KiB, MiB or GiB after it, as 512MiB, or a number of bytes";
+    found.ok_or_else(|| Error::argument("memory", format!("`{text}`"), why))
+}

@@ -1,0 +1,181 @@
+//! `train`: adversarially trains a network and tells the truth about the robustness it reached.
+
+/// Prints a line to standard output. Where nobody listens any more (`train | head`), the run goes on.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($line)*);
+    }};
+}
+
+mod finish;
+mod flags;
+mod folder;
+mod interrupt;
+mod show;
+mod tuner;
+
+use adamant::data;
+use adamant::nn::architectures;
+use adamant::report::{Metrics, Progress};
+use adamant::trace::Trace;
+use adamant::train::{EpochRecord, Observer, Outcome, Recipe, StepReport, Trainer};
+use adamant::{Device, Error, Result, files};
+use clap::Parser;
+use finish::finish;
+use flags::Flags;
+use interrupt::Interrupt;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+fn main() -> ExitCode {
+    let start = Instant::now();
+    quieten_vulkan();
+    let flags = Flags::parse();
+    match run(&flags, start) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does what the flags ask for; `start` is when the program began.
+fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
+    flags.check()?;
+    if let Some(threads) = flags.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        pool.map_err(|e| Error::argument("threads", threads, e.to_string()))?;
+    }
+    if flags.list_devices {
+        show::devices();
+        return Ok(ExitCode::SUCCESS);
+    }
+    let memory = flags.memory.as_deref().map(flags::bytes).transpose()?;
+    let (recipe, checkpoint) = match (&flags.resume, &flags.recipe) {
+        (Some(folder), _) => {
+            let checkpoint = folder::read_checkpoint(folder)?;
+            (checkpoint.recipe.clone(), Some(checkpoint))
+        }
+        (None, Some(file)) => (flags.over(Recipe::read(file)?)?, None),
+        (None, None) => (flags.over(Recipe::default())?, None),
+    };
+    let test_attack = flags.test_attack(&recipe)?;
+    let data = data::load(&recipe.data)?;
+    let architecture = architectures::by_name(&recipe.model, data.train.image, data.train.classes)?;
+    let (device, why) = Device::select(&flags.device)?;
+    if let Some(bytes) = memory {
+        device.set_memory_budget(bytes);
+    }
+    say!("device    {} ({why})", device.describe());
+    tuner::start(flags, &device)?;
+    let mut trainer = Trainer::new(recipe.clone(), architecture, &data.train, &device)?;
+    if let Some(tuner) = device.tuner() {
+        say!("tuner     {tuner}");
+        tuner.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+    }
+    show::heading(&trainer, &data)?;
+    if flags.dry_run {
+        return show::dry_run(&trainer).map(|()| ExitCode::SUCCESS);
+    }
+    if flags.profile {
+        return show::profile(&trainer).map(|()| ExitCode::SUCCESS);
+    }
+
+    let (folder, (metrics, records)) = match (&flags.resume, checkpoint) {
+        (Some(folder), Some(checkpoint)) => {
+            (folder.clone(), folder::reopen(folder, &mut trainer, checkpoint)?)
+        }
+        _ => {
+            let folder = flags.out.clone().unwrap_or_else(|| folder::free(&recipe));
+            let metrics = folder::open(&folder, &mut trainer, &data, &device)?;
+            (folder, (metrics, Vec::new()))
+        }
+    };
+    say!("results   {}", folder.display());
+    let progress = Progress::resumed(trainer.total_steps(), trainer.position().steps, recipe.epochs);
+    let adversarial = trainer.method().is_adversarial();
+    let mut watcher = Watcher { progress, metrics, records, adversarial };
+    let resume = format!("cargo run --release --bin train -- --resume {}", folder.display());
+    let interrupt = Interrupt::new(&resume);
+    let trace = flags.trace.as_ref().map(|file| (file, Arc::new(Trace::default())));
+    trace.iter().for_each(|(_, trace)| device.start_trace(trace));
+    tuner::record(&folder, &device)?;
+    let outcome = trainer.run(&mut watcher, &interrupt.stop);
+    watcher.progress.finish();
+    if let Some((file, trace)) = trace {
+        // After an error there is less to see; the error is what is reported.
+        let ended = device.end_trace();
+        files::write_atomically(file, trace.to_json().as_bytes())?;
+        if outcome.is_ok() {
+            ended?;
+        }
+        let summary = trace.summary().map(|summary| format!(": {summary}")).unwrap_or_default();
+        say!("trace     {}{summary}", file.display());
+    }
+    match outcome {
+        Ok(Outcome::Finished) => {}
+        Ok(Outcome::Interrupted) => {
+            say!("interrupted and saved; go on with\n  {resume}");
+            return Ok(ExitCode::from(130));
+        }
+        Err(error @ Error::NotFinite { .. }) => return Err(error),
+        Err(error) => {
+            eprintln!("error: {error}");
+            eprintln!(
+                "the run is whole up to its last checkpoint; when that is mended, go on with\n  {resume}"
+            );
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    interrupt.all_is_saved();
+    // Testing may have had kernels of its own to choose.
+    let finished = finish(trainer, &watcher, &folder, &data, &test_attack, flags);
+    if let Err(error) = finished.and_then(|()| tuner::record(&folder, &device)) {
+        eprintln!("error: {error}");
+        eprintln!("the weights are saved; when that is mended, test them again with\n  {resume}");
+        return Ok(ExitCode::FAILURE);
+    }
+    say!("{:.1} s in all; results in {}", start.elapsed().as_secs_f64(), folder.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Hears of steps and epochs: shows them, and writes the metrics file and the curves.
+struct Watcher {
+    progress: Progress,
+    metrics: Metrics,
+    records: Vec<EpochRecord>,
+    adversarial: bool,
+}
+
+impl Observer for Watcher {
+    fn step(&mut self, report: &StepReport) {
+        self.progress.step(report.epoch, report.images as u64);
+        if let (Some(loss), Some(accuracy)) = (report.loss, report.accuracy) {
+            let last = self.records.last();
+            let clean = if self.adversarial { last.and_then(|r| r.validation_clean) } else { Some(accuracy) };
+            let robust =
+                if self.adversarial { Some(accuracy) } else { last.and_then(|r| r.validation_robust) };
+            self.progress.measured(loss, clean, robust);
+        }
+    }
+
+    fn epoch(&mut self, record: &EpochRecord) -> Result<()> {
+        self.progress.epoch(record);
+        self.records.push(record.clone());
+        self.metrics.append(record)
+    }
+}
+
+/// Keeps Mesa's device-select layer out where there is no desktop session: it puts the adapters into the order that a
+/// desktop wants, which is of no use here, and for that asks a Wayland server, whose library prints "error:
+/// XDG_RUNTIME_DIR is invalid or not set in the environment" twice. The variable is the one that the layer's own
+/// manifest declares for switching it off.
+fn quieten_vulkan() {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: nothing else runs yet: this is the first thing `main` does.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
+}

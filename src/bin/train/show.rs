@@ -1,0 +1,94 @@
+//! What is printed: devices, what is trained, what a training step is and what its launches take.
+
+use adamant::data::Data;
+use adamant::train::Trainer;
+use adamant::{Device, Program, Result};
+use std::time::Duration;
+
+/// Prints the devices there are.
+pub(crate) fn devices() {
+    let adapters = Device::adapters();
+    if adapters.is_empty() {
+        say!("no GPU adapter was found");
+    }
+    for adapter in &adapters {
+        say!("{adapter:#}");
+        if let Some(line) = Device::gpu(adapter).ok().and_then(|device| device.cooperative_matrices()) {
+            say!("   {line}");
+        }
+    }
+    say!("cpu: {}", Device::cpu().describe());
+}
+
+/// Prints what is trained on what, and how.
+pub(crate) fn heading(trainer: &Trainer, data: &Data) -> Result<()> {
+    let recipe = trainer.recipe();
+    let (train, held) = trainer.sizes();
+    say!(
+        "data      {}: {train} to train on, {held} held out, {} to test on",
+        data.train.name,
+        data.test.len()
+    );
+    say!(
+        "model     {}, {} parameters, {} on batches of {}",
+        recipe.model,
+        trainer.params().count(),
+        recipe.optimizer,
+        recipe.batch
+    );
+    match trainer.method().is_adversarial() {
+        true => say!("training  {}: {}", recipe.method, trainer.attack_line()?),
+        false => say!("training  {}: on clean images", recipe.method),
+    }
+    Ok(())
+}
+
+/// Prints every launch of a training step, and memory.
+pub(crate) fn dry_run(trainer: &Trainer) -> Result<()> {
+    let steps = trainer.method().attack().steps();
+    let [load, step, update] = trainer.schedules(trainer.recipe().batch)?;
+    let [take, count] = trainer.feeding()?;
+    say!("\nwhat the step is, out of the epoch's tables\n{take}");
+    say!("loading a batch and starting the attack\n{load}");
+    say!("a step of the attack, {steps} times a batch\n{step}");
+    say!("the update of the weights\n{update}");
+    say!("counting on\n{count}");
+    let flops = load.flops() + steps as u64 * step.flops() + update.flops();
+    let launches = load.launch_count(1) + step.launch_count(steps) + update.launch_count(1);
+    say!("one training step: 1 submission, {launches} launches, {:.1} MFLOP in products", flops as f64 / 1e6);
+    let (tensors, temporaries) = trainer.memory();
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    say!(
+        "memory of training: {:.1} MiB of tensors (data set, weights, optimiser, batch), {:.1} MiB of temporaries; \
+         {:.1} MiB at most",
+        mib(tensors),
+        mib(temporaries),
+        mib(tensors + temporaries)
+    );
+    Ok(())
+}
+
+/// Times every launch of a training step.
+pub(crate) fn profile(trainer: &Trainer) -> Result<()> {
+    // The first run builds pipelines and warms caches.
+    trainer.next_step()?.run()?;
+    let program: Program<'_> = trainer.next_step()?;
+    let mut timings = program.profile()?;
+    timings.sort_by_key(|timing| std::cmp::Reverse(timing.time));
+    let total: Duration = timings.iter().map(|timing| timing.time).sum();
+    say!("\n{:>9} {:>6} {:>5}  {:>8} {:>7}  launch", "time", "share", "runs", "GFLOP/s", "GB/s");
+    for timing in timings {
+        let seconds = timing.time.as_secs_f64().max(1e-12);
+        say!(
+            "{:>6.3} ms {:>5.1}% {:>5}  {:>8.1} {:>7.1}  {}",
+            1e3 * seconds,
+            100.0 * seconds / total.as_secs_f64().max(1e-12),
+            timing.runs,
+            timing.flops as f64 / seconds / 1e9,
+            timing.bytes as f64 / seconds / 1e9,
+            timing.name
+        );
+    }
+    say!("{:>6.3} ms in all launches of one training step", 1e3 * total.as_secs_f64());
+    Ok(())
+}
