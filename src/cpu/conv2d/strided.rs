@@ -297,7 +297,6 @@ impl WithSimd for Task<'_> {
 
 impl Strided {
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "one task's operands")]
     fn task<S: Simd, const N: usize, const M: usize>(
         &self,
         simd: S,
