@@ -40,9 +40,9 @@ pub struct Own {
 /// not do: software Vulkan drains its queue for each.)
 ///
 /// By means, which add up: what else the machine does falls into every step of a second, but into few runs of a kernel
-/// of a millisecond, and is lost with medians. On a busy machine (load 9 on 2 cores, W1 on software Vulkan) the overhead
-/// was 10.5 % of a step by medians, 6.6 % by means, and by processor time, which no neighbour lengthens, 1.1 %: there most
-/// of it are caches that a kernel repeated in a row finds warm and a step does not.
+/// of a millisecond, and is lost with medians. That takes the bias away, not the scatter: on a busy machine (load 6 to 9 on
+/// 2 cores, W1 on software Vulkan) three runs gave 10.5, 14.7 and 3.2 % by medians, 6.6, 35.6 and 2.3 % by means, and
+/// 1.1, 4.5 and -0.1 % by processor time. Only a quiet machine's figure counts.
 pub fn of(loaded: &Loaded) -> Result<(Overhead, Vec<Own>)> {
     let trainer = loaded
         .trainer()
