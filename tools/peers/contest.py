@@ -58,9 +58,11 @@ class Contestant:
         environment["XDG_CACHE_HOME"] = str(options.folder / "cache")
         self.log = open(options.folder / f"{self.name.replace(' ', '-').replace('/', '-')}.log", "w")
         pipe = subprocess.PIPE
+        # In a session of its own, so that Ctrl-C ends the contest and not the worker in the middle of an answer.
         self.process = subprocess.Popen(
-            self.command, stdin=pipe, stdout=pipe, stderr=self.log, env=environment, text=True, bufsize=1
-        )
+            self.command, stdin=pipe, stdout=pipe, stderr=self.log, env=environment, text=True, bufsize=1,
+            start_new_session=True,
+        )  # fmt: skip
         self.about |= self.ask({"do": "hello"}, max(options.limit, 120))
 
     def ask(self, request, limit):
@@ -422,16 +424,20 @@ def main(options, root):
     begun, held, extras = time.monotonic(), {}, {}
     try:
         chosen = selected(options, everyone)
-        for name, work in chosen.items():
-            held[name] = contest.hold(name, work, everyone)
+        try:
+            for name, work in chosen.items():
+                held[name] = contest.hold(name, work, everyone)
+        except KeyboardInterrupt:
+            # What was measured by then is told and kept.
+            started["interrupted"] = True
         for one in everyone:
             if (
-                "W2c" in chosen
+                "W2c" in held
                 and one.device in ("cpu", "cuda")
                 and one.name in ("adamant", "torch eager", "torch eager channels_last")
             ):
                 extras[f"memory, {one.device} {one.name}"] = contest.extra(one, chosen["W2c"], "memory")
-            if "W1" in chosen and one.name == "adamant" and one.device.startswith("vulkan"):
+            if "W1" in held and one.name == "adamant" and one.device.startswith("vulkan"):
                 extras[f"overhead, {one.device} {one.name}"] = contest.extra(one, chosen["W1"], "overhead")
     finally:
         for one in [*everyone, contest.referee]:
@@ -453,5 +459,5 @@ def main(options, root):
         base.with_suffix(".md").write_text(text)
         base.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
         print(f"recorded in {base}.md and .json", file=sys.stderr)
-        if not (options.works or options.only or options.quick):
+        if not (options.works or options.only or options.quick or "interrupted" in started):
             report.into_readme(root / "README.md", record, base.relative_to(root).with_suffix(".md"))

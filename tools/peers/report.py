@@ -363,6 +363,8 @@ def markdown(record):
         f"- commit {record['commit']}, {record['date']}, load average when it began {record['load']:.2f}, {record['seconds'] / 60:.1f} minutes",
         f"- medians of {record['rounds']} rounds taken in turn (fewer where a contestant is slow)",
     ]
+    if record.get("interrupted"):
+        head.append("- interrupted: works that are missing were not begun or not finished")
     for one in record["contestants"]:
         if one.get("versions"):
             versions = ", ".join(f"{name} {version}" for name, version in one["versions"].items() if version)
