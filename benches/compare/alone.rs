@@ -174,16 +174,17 @@ pub fn launches() -> Result<()> {
                 continue;
             }
             let loaded = Loaded::new(work.clone(), Precision::F32, inputs(&work)?, device)?;
-            let (step, mut launches) = overhead::of(&loaded)?;
+            let (step, mut launches) = (overhead::of(&loaded)?, overhead::launches(&loaded)?);
             println!(
-                "\n## {name}, {on}: {:.2} ms, {:.2} ms in {} launches' kernels\n\n| launch | times | mean | GFLOP/s | \
-                 share |\n|---|--:|--:|--:|--:|",
+                "\n## {name}, {on}: {:.2} ms, {:.2} ms of it in the kernels of {} launches\n\nEach many times in a row:\n\n\
+                 | launch | times | mean | GFLOP/s | share |\n|---|--:|--:|--:|--:|",
                 1e3 * step.step,
                 1e3 * step.kernels,
                 step.launches
             );
             let total = |launch: &Own| launch.times as f64 * launch.seconds;
             launches.sort_by(|a, b| total(b).total_cmp(&total(a)));
+            let all: f64 = launches.iter().map(total).sum();
             for launch in &launches {
                 let rate = match launch.flops {
                     0 => String::new(),
@@ -194,7 +195,7 @@ pub fn launches() -> Result<()> {
                     launch.name,
                     launch.times,
                     1e3 * launch.seconds,
-                    100.0 * total(launch) / step.kernels
+                    100.0 * total(launch) / all
                 );
             }
         }

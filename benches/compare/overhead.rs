@@ -1,24 +1,26 @@
 //! What replaying a training step costs beyond its kernels.
 
-use crate::measure::{means_in_turn, seconds};
+use crate::measure::{Way, in_turn, means_in_turn, seconds};
 use crate::work::Loaded;
 use adamant::launch::{Launch, Place};
 use adamant::plan::{Schedule, Slot};
+use adamant::train::Trainer;
 use adamant::{Error, Plan, Program, Result, Step, Tape};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Seconds of a training step, and of its kernels alone.
 pub struct Overhead {
-    /// The step: one submission, waited for. A mean.
+    /// The step: one submission, waited for. A median.
     pub step: f64,
-    /// The sum of its kernels' own times, each a mean.
+    /// The sum of its kernels' times in the step, by the device's timestamps, less what as many launches that move one
+    /// number take so. A median.
     pub kernels: f64,
     /// Launches of the step.
     pub launches: usize,
 }
 
-/// Rounds in which step and kernels are measured in turn.
+/// Rounds in which launches are measured in turn.
 const ROUNDS: usize = 5;
 /// Seconds that a kernel is run for in a round.
 const ENOUGH: f64 = 0.01;
@@ -29,30 +31,57 @@ pub struct Own {
     pub name: String,
     /// How often the step runs it.
     pub times: usize,
-    /// Its kernel's own time in seconds, a mean.
+    /// Its kernel's time in seconds, run many times in a row, a mean.
     pub seconds: f64,
     /// Its floating-point operations.
     pub flops: u64,
 }
 
-/// Measures a training work: the step, and what each of its launches takes. A kernel's own time is what its launch
-/// takes many times in a row in one submission, less what a launch that moves one number takes so. (Timestamps will
-/// not do: software Vulkan drains its queue for each.)
+/// Rounds in which a step, and the step with timestamps, are measured in turn.
+const STEPS: usize = 9;
+
+/// Measures what a training step takes and what its kernels take in it.
 ///
-/// By means, which add up: what else the machine does falls into every step of a second, but into few runs of a kernel
-/// of a millisecond, and is lost with medians. That takes the bias away, not the scatter: on a busy machine (load 6 to 9 on
-/// 2 cores, W1 on software Vulkan) three runs gave 10.5, 14.7 and 3.2 % by medians, 6.6, 35.6 and 2.3 % by means, and
-/// 1.1, 4.5 and -0.1 % by processor time. Only a quiet machine's figure counts.
-pub fn of(loaded: &Loaded) -> Result<(Overhead, Vec<Own>)> {
-    let trainer = loaded
-        .trainer()
-        .ok_or_else(|| Error::Unsupported("only a training step has an overhead here".into()))?;
-    let (store, device) = (trainer.store(), trainer.store().device());
-    let steps = trainer.method().attack().steps();
+/// A kernel's time is taken in the step, between timestamps around its launch: there it finds in the caches what the
+/// launch before it left. Kernels that run many times in a row ([`launches`]) find more: their sum was 4 to 6 % less
+/// than the step of W1 on software Vulkan, which is no cost of replaying. The two sums are of whole steps, disturbed
+/// alike by what else the machine does, so medians do.
+pub fn of(loaded: &Loaded) -> Result<Overhead> {
+    let trainer = trainer(loaded)?;
+    let launches = trainer.next_step()?.len();
+    let empty = empty(trainer)?;
+    let sum = |program: &Program| {
+        Ok::<f64, Error>(program.profile()?.iter().map(|timing| timing.time.as_secs_f64()).sum())
+    };
+    let ways: Vec<Way> = vec![
+        Box::new(|| seconds(|| loaded.run(1))),
+        Box::new(|| sum(&trainer.next_step()?)),
+        Box::new(|| sum(&Program::new(vec![Step::Run(&empty); launches]))),
+    ];
+    // Once for what a first run compiles and touches.
+    in_turn(1, &ways)?;
+    let times = in_turn(STEPS, &ways)?;
+    Ok(Overhead { step: times[0], kernels: times[1] - times[2], launches })
+}
+
+fn trainer(loaded: &Loaded) -> Result<&Trainer> {
+    loaded.trainer().ok_or_else(|| Error::Unsupported("only a training step has an overhead here".into()))
+}
+
+/// A plan of one launch, which moves one number.
+fn empty(trainer: &Trainer) -> Result<Plan> {
     let tape = Tape::new();
     tape.assign("moved", tape.source("one number", [], adamant::DType::F32));
-    let empty = Plan::compile(&tape, store)?;
-    let (mut plans, mut launches) = (vec![empty], Vec::new());
+    Plan::compile(&tape, trainer.store())
+}
+
+/// What each launch of a training step takes, many times in a row in one submission, less what a launch that moves one
+/// number takes so. By means, which add up.
+pub fn launches(loaded: &Loaded) -> Result<Vec<Own>> {
+    let trainer = trainer(loaded)?;
+    let (store, device) = (trainer.store(), trainer.store().device());
+    let steps = trainer.method().attack().steps();
+    let (mut plans, mut launches) = (vec![empty(trainer)?], Vec::new());
     for (times, schedule) in [1, steps, 1].into_iter().zip(trainer.schedules(loaded.batch())?) {
         for (at, (launch, scope)) in schedule.launches.iter().zip(&schedule.scopes).enumerate() {
             plans.push(Plan::of(alone(&schedule, launch, scope), store)?);
@@ -68,19 +97,17 @@ pub fn of(loaded: &Loaded) -> Result<(Overhead, Vec<Own>)> {
         let program = Program::new(vec![Step::Run(plan); runs]);
         seconds(|| program.run().and_then(|()| device.wait()))
     };
-    let mut ways: Vec<crate::measure::Way> = vec![Box::new(|| seconds(|| loaded.run(1)))];
+    let mut ways: Vec<Way> = Vec::new();
     for plan in &plans {
         many(plan, 1)?;
         let runs = (ENOUGH / many(plan, 10)? * 10.0).ceil().clamp(10.0, 200.0) as usize;
         ways.push(Box::new(move || Ok(many(plan, runs)? / runs as f64)));
     }
     let times = means_in_turn(ROUNDS, &ways)?;
-    let (step, empty) = (times[0], times[1]);
-    for (launch, time) in launches.iter_mut().zip(&times[2..]) {
-        launch.seconds = (time - empty).max(0.0);
+    for (launch, time) in launches.iter_mut().zip(&times[1..]) {
+        launch.seconds = (time - times[0]).max(0.0);
     }
-    let kernels = launches.iter().map(|launch| launch.times as f64 * launch.seconds).sum();
-    Ok((Overhead { step, kernels, launches: trainer.next_step()?.len() }, launches))
+    Ok(launches)
 }
 
 /// The schedule of one launch; slots that it does not touch shrink to nothing, so that a plan a launch fits.

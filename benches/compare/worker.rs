@@ -103,7 +103,7 @@ impl Worker {
             }
             Request::Overhead => {
                 let (loaded, _) = self.loaded()?;
-                let (found, _) = overhead::of(loaded)?;
+                let found = overhead::of(loaded)?;
                 Ok(json!({ "step": found.step, "kernels": found.kernels, "launches": found.launches }))
             }
             Request::Quit => Ok(json!({})),
