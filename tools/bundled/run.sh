@@ -153,8 +153,9 @@ python="$(command -v python3 || true)"
 if [ -n "$python" ] && "$python" -c 'import numpy, torch' 2> /dev/null; then
     seconds="$(limit 1500 240)"
     say "tools/compare (at most $seconds s)"
+    # Interrupted, it keeps what it has measured.
     # shellcheck disable=SC2086
-    timeout "$seconds" "$python" tools/compare --no-setup --python "$python" --adamant work/bin/bench-compare --out work/compare \
+    timeout -s INT -k 90 "$seconds" "$python" tools/compare --no-setup --python "$python" --adamant work/bin/bench-compare --out work/compare \
         ${quick:+--quick --works W1 W2c} > work/logs/compare.log 2> work/logs/compare.err
     code=$?
     if [ -e work/compare/compare.md ]; then sed 's/^#/###/' work/compare/compare.md >> "$report"; fi
