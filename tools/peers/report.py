@@ -396,9 +396,11 @@ def markdown(record):
     if lines:
         parts.append("## Not in the tables, or with a doubt\n\n" + "\n".join(lines))
     parts.append(
-        "A result counts when it differs from PyTorch's in f64 by at most 1e-4 of the tensor's largest magnitude:\n"
-        "logits, input gradient and weight gradients of networks, results of convolutions and products; the mean loss of\n"
-        "an update, which depends on the random start, by at most 5 %. Largest differences seen: "
+        f"A result counts when it differs from PyTorch's in f64 by at most {works.TOLERANCE:g} of the tensor's largest\n"
+        "magnitude: logits and input gradients of networks (but for images where rounding turns a ReLU over), results of\n"
+        "convolutions and products. The mean loss of an update depends on the random start: at most "
+        f"{works.LIMITS['loss']:g}. Weight\ngradients, by the length of the difference: at most {works.LIMITS['weight_gradients']:g}; "
+        "a peer beyond that keeps its time, with a star. Largest\ndifferences seen: "
         + largest(record)
         + ".\nLess than f32 (f16, TF32, AMP) is held to: "
         + ", ".join(f"{kind.replace('_', ' ')} {limit:g}" for kind, limit in works.REDUCED.items())
