@@ -6,6 +6,16 @@ use adamant::{Error, Result};
 use clap::Parser;
 use std::path::{Path, PathBuf};
 
+/// Headings of `--help`; each flag stands under one.
+const DATA: &str = "Recipe, data and network";
+const METHOD: &str = "How it is hardened";
+const OPTIMISER: &str = "How it is trained";
+const WATCH: &str = "What is held out, watched and kept";
+const TEST: &str = "How it is tested";
+const RUN: &str = "Where the run lives";
+const DEVICE: &str = "Where it runs";
+const INSIDE: &str = "What it is doing";
+
 /// Adversarially trains a network, and measures what it withstands.
 ///
 /// With no arguments: PGD adversarial training (Linf, epsilon 0.3) of a small CNN on an embedded sample of MNIST, in
@@ -14,130 +24,130 @@ use std::path::{Path, PathBuf};
 #[command(version, about, max_term_width = 110, allow_negative_numbers = true)]
 pub(crate) struct Flags {
     /// A recipe file (TOML) to begin from, as models/NAME/recipe.toml; flags override it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = DATA, value_name = "FILE")]
     pub(crate) recipe: Option<PathBuf>,
     /// Data set: `mnist` (the embedded sample), or a folder with the four IDX files, plain or .gz
-    #[arg(long)]
+    #[arg(long, help_heading = DATA)]
     pub(crate) data: Option<String>,
     /// Random changes of the training images: crop:4, crop:4:reflect, flip; none
-    #[arg(long, value_name = "CHANGES", value_delimiter = ',')]
+    #[arg(long, help_heading = DATA, value_name = "CHANGES", value_delimiter = ',')]
     pub(crate) augment: Option<Vec<String>>,
     /// Architecture: mlp, mnist-fast, mnist-madry, preact-resnet18 or resnet18; mlp-256-128 names hidden widths,
     /// resnet18-w16 the width
-    #[arg(long)]
+    #[arg(long, help_heading = DATA)]
     pub(crate) model: Option<String>,
     /// Training method: standard, fgsm, fgsm-rs or pgd
-    #[arg(long)]
+    #[arg(long, help_heading = METHOD)]
     pub(crate) method: Option<String>,
     /// Norm of the perturbation: linf or l2
-    #[arg(long)]
+    #[arg(long, help_heading = METHOD)]
     pub(crate) norm: Option<String>,
     /// Radius of the perturbation in pixel values (0 to 1): a fraction as 8/255, or a decimal
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, help_heading = METHOD, allow_hyphen_values = true)]
     pub(crate) epsilon: Option<String>,
     /// Steps of the attack inside training (pgd)
-    #[arg(long)]
+    #[arg(long, help_heading = METHOD)]
     pub(crate) steps: Option<usize>,
     /// Length of a step, as epsilon is given [default: 1.25 epsilon for fgsm-rs, else 5/3 epsilon / steps]
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, help_heading = METHOD, allow_hyphen_values = true)]
     pub(crate) step_size: Option<String>,
     /// Start the attack at a random point (pgd)
-    #[arg(long, value_name = "BOOL")]
+    #[arg(long, help_heading = METHOD, value_name = "BOOL")]
     pub(crate) random_start: Option<bool>,
     /// Batch norm inside the attack: eval (running statistics), train (the batch's, updating the running ones) or
     /// train-frozen (the batch's)
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, help_heading = METHOD, value_name = "MODE")]
     pub(crate) attack_batch_norm: Option<String>,
     /// What the attack inside training is computed in: f32, or f16 for half precision (on the CPU bf16, where the
     /// processor has it); the weight update stays in f32
-    #[arg(long, value_name = "PRECISION")]
+    #[arg(long, help_heading = METHOD, value_name = "PRECISION")]
     pub(crate) attack_precision: Option<String>,
     /// Share of the run over which epsilon and step size grow from 0
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, help_heading = METHOD, value_name = "SHARE")]
     pub(crate) epsilon_warmup: Option<f64>,
     /// Passes over the training images
-    #[arg(long)]
+    #[arg(long, help_heading = OPTIMISER)]
     pub(crate) epochs: Option<u32>,
     /// Images in a batch
-    #[arg(long)]
+    #[arg(long, help_heading = OPTIMISER)]
     pub(crate) batch: Option<usize>,
     /// Optimiser: sgd, adam or adamw
-    #[arg(long)]
+    #[arg(long, help_heading = OPTIMISER)]
     pub(crate) optimizer: Option<String>,
     /// Largest learning rate
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, help_heading = OPTIMISER, value_name = "RATE")]
     pub(crate) learning_rate: Option<f64>,
     /// Learning rate over the run: constant, linear, cosine, cyclic or piecewise
-    #[arg(long)]
+    #[arg(long, help_heading = OPTIMISER)]
     pub(crate) schedule: Option<String>,
     /// Momentum of sgd
-    #[arg(long)]
+    #[arg(long, help_heading = OPTIMISER)]
     pub(crate) momentum: Option<f64>,
     /// Nesterov's form of momentum
-    #[arg(long, value_name = "BOOL")]
+    #[arg(long, help_heading = OPTIMISER, value_name = "BOOL")]
     pub(crate) nesterov: Option<bool>,
     /// Weight decay, on all parameters
-    #[arg(long, value_name = "DECAY")]
+    #[arg(long, help_heading = OPTIMISER, value_name = "DECAY")]
     pub(crate) weight_decay: Option<f64>,
     /// Decay of averaged weights (EMA), which are then what is validated and saved; 0 does without
-    #[arg(long, value_name = "DECAY")]
+    #[arg(long, help_heading = OPTIMISER, value_name = "DECAY")]
     pub(crate) weight_average: Option<f64>,
     /// Images held out of the training set to choose the checkpoint by
-    #[arg(long, value_name = "IMAGES")]
+    #[arg(long, help_heading = WATCH, value_name = "IMAGES")]
     pub(crate) validation: Option<usize>,
     /// Seed of everything random
-    #[arg(long)]
+    #[arg(long, help_heading = OPTIMISER)]
     pub(crate) seed: Option<u64>,
     /// Where to run: auto (a hardware GPU, else the CPU), cpu, gpu, an adapter's index, or part of its name (also a
     /// software adapter's, as llvmpipe)
-    #[arg(long, default_value = "auto")]
+    #[arg(long, help_heading = DEVICE, default_value = "auto")]
     pub(crate) device: String,
     /// Threads of the CPU executor [default: all cores]; they never change a result
-    #[arg(long)]
+    #[arg(long, help_heading = DEVICE)]
     pub(crate) threads: Option<usize>,
     /// Folder for the results; must not hold files yet [default: a new one under runs/]
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, help_heading = RUN, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
     /// Go on with the interrupted run in this folder, to the same bits as if it had not stopped
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, help_heading = RUN, value_name = "FOLDER")]
     pub(crate) resume: Option<PathBuf>,
     /// Steps of the PGD attack on the test images
-    #[arg(long, default_value_t = 40, value_name = "STEPS")]
+    #[arg(long, help_heading = TEST, default_value_t = 40, value_name = "STEPS")]
     pub(crate) test_steps: usize,
     /// Step size of the PGD attack on the test images [default: epsilon / 30, or 4/3 epsilon / steps where that is
     /// more]
-    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    #[arg(long, help_heading = TEST, value_name = "SIZE", allow_hyphen_values = true)]
     pub(crate) test_step_size: Option<String>,
     /// Restarts of the PGD attack on the test images
-    #[arg(long, default_value_t = 1, value_name = "RESTARTS")]
+    #[arg(long, help_heading = TEST, default_value_t = 1, value_name = "RESTARTS")]
     pub(crate) test_restarts: u32,
     /// Also write the logits of the clean test images, to compare with another program's (safetensors, `logits`)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = TEST, value_name = "FILE")]
     pub(crate) logits: Option<PathBuf>,
     /// Record what host and device do while training, for ui.perfetto.dev or chrome://tracing (JSON)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = INSIDE, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
     /// Measure the kernels' variants on this GPU once, for a minute at most, and remember which are fastest. Off by
     /// default: another kernel adds in another order, so that results depend on what was measured
-    #[arg(long)]
+    #[arg(long, help_heading = DEVICE)]
     pub(crate) tune: bool,
     /// The file in which the tuner remembers [default with --tune: one for this GPU in the user's cache folder]; without
     /// --tune nothing is measured, and what the file does not know takes the default kernels. A resumed run goes by the
     /// copy in its own folder
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = DEVICE, value_name = "FILE")]
     pub(crate) tune_cache: Option<PathBuf>,
     /// Most memory that tensors may take on the device, as 512MiB or 8GiB [default: 9/10 of a card's, half of one that
     /// shares the machine's, what is free on the CPU]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, help_heading = DEVICE, value_name = "BYTES")]
     pub(crate) memory: Option<String>,
     /// Print the plan of a training step (every launch with shape, bytes and flops; memory) and stop
-    #[arg(long)]
+    #[arg(long, help_heading = INSIDE)]
     pub(crate) dry_run: bool,
     /// Time every launch of one training step on the device, print the table and stop
-    #[arg(long)]
+    #[arg(long, help_heading = INSIDE)]
     pub(crate) profile: bool,
     /// List the GPU adapters there are, with limits and features, and stop
-    #[arg(long)]
+    #[arg(long, help_heading = DEVICE)]
     pub(crate) list_devices: bool,
 }
 
