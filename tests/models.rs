@@ -9,7 +9,7 @@ use adamant::device::Device;
 use adamant::nn::{Architecture, Mode, Net, Params, Tape, Var, architectures};
 use adamant::plan::Plan;
 use adamant::tensor::{Host, Store};
-use adamant::train::Optimizer;
+use adamant::train::{Decayed, Optimizer};
 use adamant::{DType, Shape};
 use reference::{Inputs, Reference, Tensor, cpus, epsilon_and_step, gpus, permute};
 
@@ -257,7 +257,12 @@ fn a_step_of_pgd_from_pytorchs_iterates_is_pytorchs(devices: Vec<(Device, f64)>)
 }
 
 /// Every weight after three steps on the same batch, full gradients, in PyTorch's layout.
-fn three_steps(model: &Model, device: &Device, optimizer: &Optimizer, rate: f64) -> Vec<(String, Vec<f64>)> {
+fn three_steps(
+    model: &Model,
+    device: &Device,
+    (optimizer, decayed): (&Optimizer, Decayed),
+    rate: f64,
+) -> Vec<(String, Vec<f64>)> {
     let store = model.store(device);
     let tape = Tape::new();
     let net = Net::new(&tape, Mode::Train);
@@ -266,7 +271,8 @@ fn three_steps(model: &Model, device: &Device, optimizer: &Optimizer, rate: f64)
     let by: Vec<_> = weights.iter().map(|(_, var)| *var).collect();
     let gradients = tape.grad(loss.scale(1.0 / model.inputs.labels.len() as f64), &by);
     for ((name, weight), gradient) in weights.iter().zip(gradients) {
-        optimizer.record(&tape, name, *weight, gradient);
+        let decays = decayed.has(model.params.get(name).unwrap().role);
+        optimizer.decaying(decays).record(&tape, name, *weight, gradient);
     }
     let plan = Plan::compile(&tape, &store).unwrap();
     for t in 1..=3 {
@@ -279,18 +285,34 @@ fn three_steps(model: &Model, device: &Device, optimizer: &Optimizer, rate: f64)
 fn three_steps_of_every_optimiser_are_pytorchs(devices: Vec<(Device, f64)>) {
     let model = Model::open("mnist-fast");
     let sgd = |nesterov| Optimizer::Sgd { momentum: 0.9, nesterov, weight_decay: 5e-4 };
+    let adam = |weight_decay, decoupled| Optimizer::Adam {
+        betas: [0.9, 0.999],
+        epsilon: 1e-8,
+        weight_decay,
+        decoupled,
+    };
     let rules = [
         ("sgd", 0.1, sgd(false)),
         ("nesterov", 0.1, sgd(true)),
-        ("adam", 2e-3, Optimizer::Adam { weight_decay: 5e-4, decoupled: false }),
-        ("adamw", 2e-3, Optimizer::Adam { weight_decay: 1e-2, decoupled: true }),
+        ("adam", 2e-3, adam(5e-4, false)),
+        ("adamw", 2e-3, adam(1e-2, true)),
+        (
+            "adam-numbers",
+            2e-3,
+            Optimizer::Adam { betas: [0.5, 0.9], epsilon: 1e-2, weight_decay: 0.0, decoupled: false },
+        ),
+        // Decay on weights alone.
+        ("sgd-weights", 0.1, Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 5e-2 }),
+        ("adamw-weights", 2e-3, adam(1.0, true)),
     ];
     for (rule, rate, optimizer) in &rules {
+        let decayed = if rule.ends_with("-weights") { Decayed::Weights } else { Decayed::All };
+        let optimizer = (optimizer, decayed);
         let exact = three_steps(&model, &Device::reference(), optimizer, *rate);
         for (device, tolerance) in &devices {
             let weights = three_steps(&model, device, optimizer, *rate);
             for ((name, got), (_, exact)) in weights.iter().zip(&exact) {
-                if !(matches!(optimizer, Optimizer::Adam { .. }) && *tolerance == SINGLE) {
+                if !(matches!(optimizer.0, Optimizer::Adam { .. }) && *tolerance == SINGLE) {
                     hold(&model, device, &format!("after.{rule}.{name}"), got, *tolerance);
                     continue;
                 }

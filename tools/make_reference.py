@@ -98,6 +98,13 @@ def attack(store, prefix, model, images, labels, start, epsilon, step):
     assert on_ball > 0 and on_box > 0, "projection and clipping must both bind"
 
 
+def apart(parameters):
+    """Groups of an optimiser: biases without weight decay."""
+    parameters = list(parameters)
+    biases = [p for p in parameters if p.dim() == 1]
+    return [{"params": [p for p in parameters if p.dim() > 1]}, {"params": biases, "weight_decay": 0.0}]
+
+
 def optimisers(store, fresh, images, labels):
     """Weights after three steps on the same batch, full gradients, for each update rule."""
     rules = {
@@ -105,6 +112,10 @@ def optimisers(store, fresh, images, labels):
         "nesterov": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True),
         "adam": lambda p: torch.optim.Adam(p, lr=2e-3, weight_decay=5e-4),
         "adamw": lambda p: torch.optim.AdamW(p, lr=2e-3, weight_decay=1e-2),
+        "adam-numbers": lambda p: torch.optim.Adam(p, lr=2e-3, betas=(0.5, 0.9), eps=1e-2),
+        # Decay on weights alone, as on the 'DW' variables of Madry et al.
+        "sgd-weights": lambda p: torch.optim.SGD(apart(p), lr=0.1, momentum=0.9, weight_decay=5e-2),
+        "adamw-weights": lambda p: torch.optim.AdamW(apart(p), lr=2e-3, weight_decay=1.0),
     }
     for name, rule in rules.items():
         model = fresh()

@@ -11,8 +11,8 @@ mod trainer;
 
 pub use checkpoint::{Checkpoint, Position, Weights};
 pub use method::{METHODS, Method, method};
-pub use optimizer::{OPTIMIZERS, Optimizer};
+pub use optimizer::{DECAYED, Decayed, OPTIMIZERS, Optimizer};
 pub use recipe::{MODES, Recipe, rational};
 pub use record::{EpochRecord, Observer, Silent, StepReport};
-pub use schedule::{SCHEDULES, Schedule};
+pub use schedule::{PLACES, Place, SCHEDULES, Schedule};
 pub use trainer::{EVALUATION_BATCH, Outcome, Trainer};

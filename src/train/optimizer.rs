@@ -5,12 +5,52 @@
 
 use super::Recipe;
 use crate::error::{Error, Result};
+use crate::nn::Role;
 use crate::shape::{DType, Shape};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Host, Store};
 
 /// Names of the optimisers.
 pub const OPTIMIZERS: [&str; 3] = ["sgd", "adam", "adamw"];
+
+/// Names of what weight decay may be on ([`Decayed`]).
+pub const DECAYED: [&str; 3] = ["all", "no-norm-bias", "weights"];
+
+/// Which parameters weight decay is on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Decayed {
+    /// All that are trained: PyTorch's optimisers given `model.parameters()`.
+    #[default]
+    All,
+    /// All but biases and what belongs to a norm: robust_overfitting with `--l2` (Rice et al. 2020), the ImageNet
+    /// recipe of fast_adversarial.
+    NoNormBias,
+    /// Weights of convolutions and linear layers alone: the 'DW' variables of cifar10_challenge (Madry et al. 2018).
+    Weights,
+}
+
+impl Decayed {
+    /// Whether a parameter of this role is among them.
+    pub fn has(self, role: Role) -> bool {
+        match self {
+            Decayed::All => true,
+            Decayed::NoNormBias => !matches!(role, Role::Bias | Role::BatchNormWeight | Role::BatchNormBias),
+            Decayed::Weights => role.is_weight(),
+        }
+    }
+}
+
+impl std::str::FromStr for Decayed {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Decayed> {
+        match text {
+            "all" => Ok(Decayed::All),
+            "no-norm-bias" => Ok(Decayed::NoNormBias),
+            "weights" => Ok(Decayed::Weights),
+            other => Err(Error::unknown("what weight decay is on", other, &DECAYED)),
+        }
+    }
+}
 
 /// An optimiser and its constants; the learning rate is a scalar of the store.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,18 +64,18 @@ pub enum Optimizer {
         /// Added to the gradient, times the weight.
         weight_decay: f64,
     },
-    /// Adam (Kingma and Ba 2015; `torch.optim.Adam`), beta 0.9 and 0.999, epsilon 1e-8.
+    /// Adam (Kingma and Ba 2015; `torch.optim.Adam`).
     Adam {
+        /// Decay rates of the averages of gradients and of their squares; PyTorch's are 0.9 and 0.999.
+        betas: [f64; 2],
+        /// Added to the root that is divided by; PyTorch's is 1e-8.
+        epsilon: f64,
         /// Added to the gradient, times the weight; or to the update, when decoupled.
         weight_decay: f64,
         /// Decoupled weight decay: AdamW (Loshchilov and Hutter 2019).
         decoupled: bool,
     },
 }
-
-const BETA1: f64 = 0.9;
-const BETA2: f64 = 0.999;
-const EPSILON: f64 = 1e-8;
 
 /// What the next step's direction is multiplied by; a scalar. The learning rate; for Adam divided by 1 - beta1^t.
 const RATE: &str = "optimizer.rate";
@@ -50,12 +90,31 @@ impl Optimizer {
     /// # Errors
     /// [`Error::Argument`] for an unknown name.
     pub fn of(recipe: &Recipe) -> Result<Optimizer> {
-        let Recipe { momentum, nesterov, weight_decay, .. } = *recipe;
+        let Recipe { momentum, nesterov, weight_decay, beta1, beta2, adam_epsilon, .. } = *recipe;
+        let adam = |decoupled| Optimizer::Adam {
+            betas: [beta1, beta2],
+            epsilon: adam_epsilon,
+            weight_decay,
+            decoupled,
+        };
         match recipe.optimizer.as_str() {
             "sgd" => Ok(Optimizer::Sgd { momentum, nesterov, weight_decay }),
-            "adam" => Ok(Optimizer::Adam { weight_decay, decoupled: false }),
-            "adamw" => Ok(Optimizer::Adam { weight_decay, decoupled: true }),
+            "adam" => Ok(adam(false)),
+            "adamw" => Ok(adam(true)),
             other => Err(Error::unknown("optimizer", other, &OPTIMIZERS)),
+        }
+    }
+
+    /// The same without weight decay unless `decays`: for the parameters that are left out of it.
+    pub fn decaying(self, decays: bool) -> Optimizer {
+        let kept = |decay| if decays { decay } else { 0.0 };
+        match self {
+            Optimizer::Sgd { momentum, nesterov, weight_decay } => {
+                Optimizer::Sgd { momentum, nesterov, weight_decay: kept(weight_decay) }
+            }
+            Optimizer::Adam { betas, epsilon, weight_decay, decoupled } => {
+                Optimizer::Adam { betas, epsilon, weight_decay: kept(weight_decay), decoupled }
+            }
         }
     }
 
@@ -88,15 +147,15 @@ impl Optimizer {
                 };
                 weight - direction * rate
             }
-            Optimizer::Adam { weight_decay, decoupled } => {
+            Optimizer::Adam { betas: [beta1, beta2], epsilon, weight_decay, decoupled } => {
                 let gradient = if decoupled { gradient } else { decayed(gradient, weight, weight_decay) };
-                let first = gradient.scale(1.0 - BETA1).add_scaled(state(0), BETA1);
-                let second = gradient.square().scale(1.0 - BETA2).add_scaled(state(1), BETA2);
+                let first = gradient.scale(1.0 - beta1).add_scaled(state(0), beta1);
+                let second = gradient.square().scale(1.0 - beta2).add_scaled(state(1), beta2);
                 tape.assign(&names[0], first);
                 tape.assign(&names[1], second);
                 // m / (sqrt(v / (1 - beta2^t)) + epsilon), from v on so that it is one chain.
-                let root = (second.sqrt() * scalar(CORRECTION)).affine(1.0, EPSILON);
-                let kept = if decoupled { weight * scalar(KEEP) } else { weight };
+                let root = (second.sqrt() * scalar(CORRECTION)).affine(1.0, epsilon);
+                let kept = if decoupled && weight_decay > 0.0 { weight * scalar(KEEP) } else { weight };
                 kept - first / root * rate
             }
         };
@@ -109,10 +168,10 @@ impl Optimizer {
     pub fn scalars(&self, t: u64, learning_rate: f64) -> Vec<(&'static str, f64)> {
         match *self {
             Optimizer::Sgd { .. } => vec![(RATE, learning_rate)],
-            Optimizer::Adam { weight_decay, decoupled } => {
+            Optimizer::Adam { betas: [beta1, beta2], weight_decay, decoupled, .. } => {
                 let t = t as f64;
-                let rate = learning_rate / (1.0 - BETA1.powf(t));
-                let mut scalars = vec![(RATE, rate), (CORRECTION, 1.0 / (1.0 - BETA2.powf(t)).sqrt())];
+                let rate = learning_rate / (1.0 - beta1.powf(t));
+                let mut scalars = vec![(RATE, rate), (CORRECTION, 1.0 / (1.0 - beta2.powf(t)).sqrt())];
                 if decoupled {
                     scalars.push((KEEP, 1.0 - learning_rate * weight_decay));
                 }

@@ -50,14 +50,37 @@ pub struct Recipe {
     pub optimizer: String,
     /// Largest learning rate.
     pub learning_rate: f64,
-    /// `constant`, `linear`, `cosine`, `cyclic` or `piecewise`.
+    /// `constant`, `linear`, `cosine`, `cyclic` (up to the full rate at `schedule_peak`, down to 0), `one-cycle`
+    /// (PyTorch's), `piecewise` (1/10 at 50 % and at 75 % of the run), `multistep` or `interpolated`.
     pub schedule: String,
+    /// Where the rate of a step is read: `end` (after the step), `start` (before it), `epoch` (before its epoch); `auto`
+    /// is `start` for one-cycle and multistep, as PyTorch has them, and else `end`. See [`super::Schedule`].
+    pub schedule_at: String,
+    /// Share of the run at which `cyclic` and `one-cycle` are at the full rate (PyTorch's `pct_start`).
+    pub schedule_peak: f64,
+    /// Points of `multistep` and `interpolated`: below 1 shares of the run, from 1 on epochs that are done.
+    pub milestones: Vec<f64>,
+    /// `multistep`: what the rate is multiplied by at each milestone, or one number for all. `interpolated`: the factor
+    /// on the full rate at each milestone, with lines between.
+    pub schedule_factors: Vec<f64>,
+    /// In front of the schedule the rate rises in a line from 0: below 1 over this share of the run, from 1 on over so
+    /// many epochs.
+    pub learning_rate_warmup: f64,
     /// Momentum of sgd.
     pub momentum: f64,
     /// Nesterov's form of momentum.
     pub nesterov: bool,
-    /// L2 penalty as the optimizer adds it to gradients (adamw: decoupled), on all parameters.
+    /// Decay rate of adam's average of gradients.
+    pub beta1: f64,
+    /// Decay rate of adam's average of their squares.
+    pub beta2: f64,
+    /// What adam adds to the root that it divides by.
+    pub adam_epsilon: f64,
+    /// L2 penalty as the optimizer adds it to gradients (adamw: decoupled).
     pub weight_decay: f64,
+    /// What it is on: `all` parameters (plain PyTorch), `no-norm-bias` (Rice et al. `--l2`) or `weights` of convolutions
+    /// and linear layers alone (Madry et al.).
+    pub weight_decay_on: String,
     /// Decay of the averaged weights that are validated and saved; 0 does without.
     pub weight_average: f64,
     /// Images held out of the training set to choose the checkpoint by.
@@ -94,9 +117,18 @@ impl Default for Recipe {
             optimizer: "adam".into(),
             learning_rate: 3e-3,
             schedule: "linear".into(),
+            schedule_at: "auto".into(),
+            schedule_peak: 0.4,
+            milestones: Vec::new(),
+            schedule_factors: vec![0.1],
+            learning_rate_warmup: 0.0,
             momentum: 0.9,
             nesterov: false,
+            beta1: 0.9,
+            beta2: 0.999,
+            adam_epsilon: 1e-8,
             weight_decay: 0.0,
+            weight_decay_on: "all".into(),
             weight_average: 0.998,
             validation: 1000,
             validation_steps: 10,
@@ -169,6 +201,16 @@ impl Recipe {
         share("weight decay", self.weight_decay, 1e3)?;
         share("learning rate", self.learning_rate, 1e30)?;
         share("momentum", self.momentum, 1.0)?;
+        if self.nesterov && self.momentum == 0.0 {
+            return Err(Error::argument("nesterov", "true", "needs a momentum above 0"));
+        }
+        for (what, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return Err(Error::argument(what, beta, "must be a number from 0 to below 1"));
+            }
+        }
+        share("adam's epsilon", self.adam_epsilon, 1.0)?;
+        self.weight_decay_on.parse::<super::Decayed>()?;
         share("weight average", self.weight_average, 1.0)
     }
 

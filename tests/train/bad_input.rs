@@ -46,6 +46,12 @@ fn names_that_are_not_known() {
     refuses(&["--norm", "l3"], &["norm", "`l3`", "did you mean `l2`?"]);
     refuses(&["--optimizer", "adma"], &["optimizer", "did you mean `adam`?", "sgd"]);
     refuses(&["--schedule", "cosin"], &["schedule", "did you mean `cosine`?"]);
+    refuses(&["--weight-decay-on", "weight"], &["weight decay", "did you mean `weights`?", "no-norm-bias"]);
+    refuses(&["--schedule-at", "begin"], &["schedule at", "`begin`", "start"]);
+    refuses(&["--schedule", "multistep"], &["milestones", "needs them", "0.5,0.75"]);
+    refuses(&["--milestones", "0.5"], &["milestones", "only `multistep`"]);
+    refuses(&["--beta2", "1"], &["beta2", "below 1"]);
+    refuses(&["--optimizer", "sgd", "--momentum", "0", "--nesterov", "true"], &["nesterov", "momentum"]);
     refuses(&["--attack-batch-norm", "evl"], &["batch norm", "did you mean `eval`?", "train-frozen"]);
     refuses(&["--attack-precision", "fp16"], &["attack precision", "`fp16`", "did you mean `f16`?", "f32"]);
     refuses(&["--device", "nonsense"], &["device `nonsense`", "`auto`, `cpu`, `gpu`"]);

@@ -71,24 +71,54 @@ pub(crate) struct Flags {
     /// Images in a batch
     #[arg(long, help_heading = OPTIMISER)]
     pub(crate) batch: Option<usize>,
-    /// Optimiser: sgd, adam or adamw
+    /// Optimiser: sgd (with --momentum, --nesterov), adam or adamw (with --beta1, --beta2, --adam-epsilon)
     #[arg(long, help_heading = OPTIMISER)]
     pub(crate) optimizer: Option<String>,
     /// Largest learning rate
     #[arg(long, help_heading = OPTIMISER, value_name = "RATE")]
     pub(crate) learning_rate: Option<f64>,
-    /// Learning rate over the run: constant, linear, cosine, cyclic or piecewise
+    /// Learning rate over the run: constant, linear, cosine, cyclic (up to the full rate, down to 0), one-cycle
+    /// (PyTorch's), piecewise (1/10 at 50 % and 75 %), multistep or interpolated
     #[arg(long, help_heading = OPTIMISER)]
     pub(crate) schedule: Option<String>,
+    /// Where the rate of a step is read: end (after the step), start (before it), epoch (before its epoch), or auto
+    /// (start for one-cycle and multistep, else end)
+    #[arg(long, help_heading = OPTIMISER, value_name = "PLACE")]
+    pub(crate) schedule_at: Option<String>,
+    /// Share of the run at which cyclic and one-cycle are at the full rate [default with --schedule one-cycle: 0.3, as
+    /// PyTorch's]
+    #[arg(long, help_heading = OPTIMISER, value_name = "SHARE")]
+    pub(crate) schedule_peak: Option<f64>,
+    /// Points of multistep and interpolated: below 1 shares of the run, from 1 on epochs, as 0.5,0.75 or 100,150
+    #[arg(long, help_heading = OPTIMISER, value_name = "POINTS", value_delimiter = ',')]
+    pub(crate) milestones: Option<Vec<f64>>,
+    /// multistep: factor at each milestone (one number for all); interpolated: factor on the full rate at each
+    #[arg(long, help_heading = OPTIMISER, value_name = "FACTORS", value_delimiter = ',')]
+    pub(crate) schedule_factors: Option<Vec<f64>>,
+    /// Over this share of the run (below 1) or so many epochs (from 1) the learning rate first rises from 0
+    #[arg(long, help_heading = OPTIMISER, value_name = "SHARE")]
+    pub(crate) learning_rate_warmup: Option<f64>,
     /// Momentum of sgd
     #[arg(long, help_heading = OPTIMISER)]
     pub(crate) momentum: Option<f64>,
     /// Nesterov's form of momentum
     #[arg(long, help_heading = OPTIMISER, value_name = "BOOL")]
     pub(crate) nesterov: Option<bool>,
-    /// Weight decay, on all parameters
+    /// Decay rate of adam's average of gradients
+    #[arg(long, help_heading = OPTIMISER, value_name = "RATE")]
+    pub(crate) beta1: Option<f64>,
+    /// Decay rate of adam's average of squared gradients
+    #[arg(long, help_heading = OPTIMISER, value_name = "RATE")]
+    pub(crate) beta2: Option<f64>,
+    /// What adam adds to the root that it divides by
+    #[arg(long, help_heading = OPTIMISER, value_name = "NUMBER")]
+    pub(crate) adam_epsilon: Option<f64>,
+    /// Weight decay
     #[arg(long, help_heading = OPTIMISER, value_name = "DECAY")]
     pub(crate) weight_decay: Option<f64>,
+    /// What weight decay is on: all parameters, no-norm-bias, or weights of convolutions and linear layers alone
+    #[arg(long, help_heading = OPTIMISER, value_name = "WHAT")]
+    pub(crate) weight_decay_on: Option<String>,
     /// Decay of averaged weights (EMA), which are then what is validated and saved; 0 does without
     #[arg(long, help_heading = OPTIMISER, value_name = "DECAY")]
     pub(crate) weight_average: Option<f64>,
@@ -156,7 +186,9 @@ macro_rules! recipe_flags {
     ($call:ident) => {
         $call!(data augment model method norm epsilon steps step_size random_start attack_batch_norm attack_precision
                epsilon_warmup epochs
-               batch optimizer learning_rate schedule momentum nesterov weight_decay weight_average validation seed)
+               batch optimizer learning_rate momentum nesterov beta1 beta2 adam_epsilon weight_decay weight_decay_on
+               schedule schedule_at schedule_peak milestones schedule_factors learning_rate_warmup
+               weight_average validation seed)
     };
 }
 
@@ -177,6 +209,9 @@ impl Flags {
             };
             // Six digits: what is meant, not what binary fractions make of it.
             recipe.step_size = ((step * 1e6).round() / 1e6).to_string();
+        }
+        if self.schedule.as_deref() == Some("one-cycle") && self.schedule_peak.is_none() {
+            recipe.schedule_peak = 0.3;
         }
         recipe.check()?;
         Ok(recipe)

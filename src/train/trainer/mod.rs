@@ -12,7 +12,7 @@ pub use run::Outcome;
 
 use super::checkpoint::{self, Position, Weights};
 use super::feed::Feed;
-use super::{Method, Optimizer, Recipe, Schedule, method};
+use super::{Decayed, Method, Optimizer, Recipe, Schedule, method};
 use crate::attack::{Classifier, Evaluation, Names, Pgd, Rational, RecordedAttack};
 use crate::data::Dataset;
 use crate::device::Device;
@@ -44,6 +44,7 @@ pub struct Trainer {
     architecture: Box<dyn Architecture>,
     params: Params,
     optimizer: Optimizer,
+    decayed: Decayed,
     schedule: Schedule,
     store: Store,
     /// Examples trained on, in data-set order.
@@ -106,6 +107,7 @@ impl Trainer {
         let mut trainer = Trainer {
             method: method(&recipe)?,
             optimizer: Optimizer::of(&recipe)?,
+            decayed: recipe.weight_decay_on.parse()?,
             schedule: Schedule::of(&recipe)?,
             recipe,
             architecture,

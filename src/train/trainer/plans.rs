@@ -3,7 +3,7 @@
 use super::{AVERAGE, BatchPlans, CORRECT, EVALUATION_BATCH, LOSS, Trainer};
 use crate::attack::{Evaluation, Names, RecordedAttack};
 use crate::error::{Error, Result};
-use crate::nn::{Mode, Net};
+use crate::nn::{Mode, Net, Role};
 use crate::plan::{self, Plan, Schedule as Launches};
 use crate::shape::{DType, Shape};
 use crate::tape::{Purpose, Tape};
@@ -30,7 +30,9 @@ impl Trainer {
         let gradients = tape.grad(losses.scale(1.0 / batch as f64), &vars);
         tape.scope("optimizer", || {
             for ((name, weight), gradient) in weights.iter().zip(gradients) {
-                let updated = self.optimizer.record(&tape, name, *weight, gradient);
+                let role = self.params.get(name).map_or(Role::Weight, |param| param.role);
+                let optimizer = self.optimizer.decaying(self.decayed.has(role));
+                let updated = optimizer.record(&tape, name, *weight, gradient);
                 if self.recipe.weight_average > 0.0 {
                     let average = format!("{AVERAGE}{name}");
                     optimizer::record_average(&tape, &average, updated, self.recipe.weight_average);

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::philox;
 use crate::plan::{Program, Step};
 use crate::tape::Purpose;
+use crate::train::Place;
 use crate::train::feed::Epoch;
 
 impl Trainer {
@@ -30,7 +31,9 @@ impl Trainer {
     /// Learning rate, radius and step size of the step after `steps`.
     pub(super) fn rates(&self, steps: u64) -> Result<(f64, f64, f64)> {
         let done = (steps + 1) as f64 / self.total_steps() as f64;
-        let rate = self.recipe.learning_rate * self.schedule.factor(done);
+        let (per_epoch, epochs) = (u64::from(self.steps_an_epoch()), u64::from(self.recipe.epochs));
+        let place = Place { step: steps, per_epoch, epochs };
+        let rate = self.recipe.learning_rate * self.schedule.factor(place);
         let warm = match self.recipe.epsilon_warmup {
             0.0 => 1.0,
             share => (done / share).min(1.0),
