@@ -4,7 +4,7 @@ use crate::measure::{Way, in_turn, means_in_turn, seconds};
 use crate::work::Loaded;
 use adamant::launch::{Launch, Place};
 use adamant::plan::{Schedule, Slot};
-use adamant::train::Trainer;
+use adamant::train::{Phase, Trainer};
 use adamant::{Error, Plan, Program, Result, Step, Tape};
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -80,9 +80,8 @@ fn empty(trainer: &Trainer) -> Result<Plan> {
 pub fn launches(loaded: &Loaded) -> Result<Vec<Own>> {
     let trainer = trainer(loaded)?;
     let (store, device) = (trainer.store(), trainer.store().device());
-    let steps = trainer.method().attack().steps();
     let (mut plans, mut launches) = (vec![empty(trainer)?], Vec::new());
-    for (times, schedule) in [1, steps, 1].into_iter().zip(trainer.schedules(loaded.batch())?) {
+    for Phase { times, schedule, .. } in trainer.phases(loaded.batch())? {
         for (at, (launch, scope)) in schedule.launches.iter().zip(&schedule.scopes).enumerate() {
             plans.push(Plan::of(alone(&schedule, launch, scope), store)?);
             launches.push(Own {

@@ -121,8 +121,9 @@ impl Evaluation {
             let tape = Tape::new();
             let x = tape.source(&names.of(image), on.images(batch), DType::F32);
             let logits = on.architecture.forward(&Net::new(&tape, on.mode), x);
-            tape.assign(&names.of("prediction"), logits.argmax());
-            tape.assign(&names.of("confidence"), logits.softmax().amax(&[1]).reshape([batch]));
+            let verdict = on.architecture.verdict(logits);
+            tape.assign(&names.of("prediction"), verdict.argmax());
+            tape.assign(&names.of("confidence"), verdict.softmax().amax(&[1]).reshape([batch]));
             Schedule::new(&tape, true)
         };
         Ok([Schedule::new(&load, true)?, step, judge("x")?, judge("adversarial")?])

@@ -7,23 +7,57 @@ mod evaluate;
 mod fgsm;
 mod pgd;
 mod recorded;
+mod targets;
 mod threat;
 
 pub use evaluate::{Adversarial, Evaluation, Verdicts, logits};
 pub use fgsm::{Fgsm, FgsmRs};
 pub use pgd::Pgd;
 pub use recorded::{Classifier, Names, RecordedAttack};
+pub use targets::Targets;
 pub use threat::{Ball, Norm, Rational, ThreatModel};
 
 use crate::tape::{Draw, Purpose, Var};
 
-/// A white-box attack by steps of gradient ascent on the cross-entropy.
+/// The loss whose gradient by the image an attack follows upwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ascent {
+    /// Cross-entropy against the [`Targets`].
+    CrossEntropy,
+    /// KL(softmax(clean logits) || softmax(logits)): away from what the network says of the clean image, whatever that
+    /// is (TRADES; torchattacks calls it TPGD).
+    Kl,
+}
+
+/// A white-box attack by steps of gradient ascent.
 pub trait Attack: Send + Sync {
     /// Its name with its number of steps, as "PGD-40".
     fn name(&self) -> String;
 
     /// What it may do.
     fn threat(&self) -> &ThreatModel;
+
+    /// What it climbs.
+    fn ascends(&self) -> Ascent {
+        Ascent::CrossEntropy
+    }
+
+    /// Whether what it ends with is, of all its iterates, the one of the highest loss an example (`use_best` of
+    /// MadryLab's robustness). It costs a forward pass.
+    fn keeps_best(&self) -> bool {
+        false
+    }
+
+    /// Runs from another random start, the worst end of which is kept for each example. It costs a forward pass a run.
+    /// (Evaluation counts its restarts itself.)
+    fn restarts(&self) -> u32 {
+        1
+    }
+
+    /// Whether the gradient of the loss by the image is left in the tensor `gradient`, for the update to use.
+    fn keeps_gradient(&self) -> bool {
+        false
+    }
 
     /// Gradients it takes a restart.
     fn steps(&self) -> usize;

@@ -4,7 +4,7 @@
 //! there: gathering, random start, K steps. The step's plan asks for the image's gradient alone, so it launches
 //! nothing for weights.
 
-use super::{Attack, Ball, Norm};
+use super::{Ascent, Attack, Ball, Norm, Targets};
 use crate::error::Result;
 use crate::nn::{Architecture, Mode, Net};
 use crate::plan::{Options, Plan, Precision, Schedule, Step};
@@ -17,12 +17,19 @@ use crate::tensor::Store;
 pub struct Names {
     prefix: String,
     data: String,
+    /// Classes, where targets are soft.
+    soft: Option<usize>,
 }
 
 impl Names {
     /// Names that begin with `prefix`, on the data set whose tensors begin with `data`.
     pub fn new(prefix: &str, data: &str) -> Names {
-        Names { prefix: prefix.into(), data: data.into() }
+        Names { prefix: prefix.into(), data: data.into(), soft: None }
+    }
+
+    /// These names, where loading a batch also assigns `targets`, f32 `[B, classes]`: see [`Targets`].
+    pub fn with_soft_targets(self, classes: usize) -> Names {
+        Names { soft: Some(classes), ..self }
     }
 
     /// A tensor of the attack: `example` (u32 `[B]`, which examples), `key` and `counter` (u32 `[2]`, random
@@ -41,7 +48,8 @@ impl Names {
         format!("{}.labels", self.data)
     }
 
-    fn source<'t>(&self, tape: &'t Tape, what: &str, shape: impl Into<Shape>, dtype: DType) -> Var<'t> {
+    /// The tensor [`Names::of`] this as it stands in the store.
+    pub fn source<'t>(&self, tape: &'t Tape, what: &str, shape: impl Into<Shape>, dtype: DType) -> Var<'t> {
         tape.source(&self.of(what), shape, dtype)
     }
 
@@ -51,6 +59,25 @@ impl Names {
         let labels = self.source(tape, "labels", [images[0]], DType::U32);
         let adversarial = self.source(tape, "adversarial", images, DType::F32);
         (x, labels, adversarial)
+    }
+
+    /// What the batch is to be classified as.
+    pub fn targets<'t>(&self, tape: &'t Tape, batch: usize) -> Targets<'t> {
+        let soft = self.soft.map(|classes| self.source(tape, "targets", [batch, classes], DType::F32));
+        Targets { labels: self.source(tape, "labels", [batch], DType::U32), soft }
+    }
+
+    /// The ball round the batch's images, as loading recorded it.
+    pub fn ball<'t>(&self, tape: &'t Tape, norm: Norm, images: Shape) -> Ball<'t> {
+        let source = |what: &str, shape: Shape| self.source(tape, what, shape, DType::F32);
+        Ball {
+            norm,
+            x: source("x", images),
+            radius: source("radius", Shape::scalar()),
+            step: source("step", Shape::scalar()),
+            lower: source("lower", images),
+            upper: source("upper", images),
+        }
     }
 
     /// What the batch's random numbers are a function of.
@@ -129,7 +156,45 @@ impl RecordedAttack {
             tape.assign(&names.of("lower"), ball.lower);
             tape.assign(&names.of("upper"), ball.upper);
             tape.assign(&names.of("adversarial"), attack.start(&ball, draw, purpose));
+            if attack.keeps_best() || attack.restarts() > 1 {
+                // Below every loss there is.
+                tape.assign(&names.of("best_loss"), tape.fill([batch], -1.0));
+            }
         });
+        tape
+    }
+
+    /// Records the start of restart number `restart` (from 1 up) on the batch that is loaded.
+    pub fn record_restart(
+        attack: &dyn Attack,
+        on: Classifier<'_>,
+        names: &Names,
+        batch: usize,
+        purpose: Purpose,
+        restart: u32,
+    ) -> Tape {
+        let tape = Tape::new();
+        tape.scope("start", || {
+            let ball = names.ball(&tape, attack.threat().norm, on.images(batch));
+            // A start draws from up to two streams.
+            let start = attack.start(&ball, names.draw(&tape, batch), purpose.stream(2 * restart));
+            tape.assign(&names.of("adversarial"), start);
+        });
+        tape
+    }
+
+    /// Records the end of a run of an attack that keeps its best: the last iterate is looked at too, and what is kept
+    /// becomes the adversarial image.
+    pub fn record_keep(attack: &dyn Attack, on: Classifier<'_>, names: &Names, batch: usize) -> Tape {
+        let tape = Tape::new();
+        let (_, _, current) = names.batch(&tape, on.images(batch));
+        let net = Net::new(&tape, on.mode).with_draw(names.draw(&tape, batch));
+        let losses = ascended(attack, on, &net, names, current, on.architecture.forward(&net, current));
+        let kept = tape.scope("keep", || keep_best(names, current, losses));
+        tape.assign(&names.of("adversarial"), kept);
+        for (name, value) in net.updates() {
+            tape.assign(&name, value);
+        }
         tape
     }
 
@@ -144,45 +209,51 @@ impl RecordedAttack {
     ) -> Tape {
         let tape = Tape::new();
         let images = on.images(batch);
-        let (x, labels, current) = names.batch(&tape, images);
+        let (_, labels, current) = names.batch(&tape, images);
         let net = Net::new(&tape, on.mode).with_draw(names.draw(&tape, batch));
         let logits = on.architecture.forward(&net, current);
+        let losses = || ascended(attack, on, &net, names, current, logits);
         // A step goes by the gradient's direction alone, and in half precision it has to be in range.
         let gradient = match (on.precision, on.mode) {
             (Precision::F16, Mode::Eval) => {
-                let direction = tape.scope("loss'", || logits.cross_entropy_direction(labels));
+                let direction = tape.scope("loss'", || match attack.ascends() {
+                    Ascent::CrossEntropy if names.soft.is_none() => logits.cross_entropy_direction(labels),
+                    _ => {
+                        let by_logits = tape.grad(losses(), &[logits])[0];
+                        by_logits / by_logits.abs().amax(&[1]).affine(1.0, 1e-30)
+                    }
+                });
                 tape.weighted_grad(logits, direction, &[current])[0]
             }
             (Precision::F16, _) => {
-                let loss = tape.scope("loss", || logits.cross_entropy(labels).scale(HALF_SCALE));
+                let loss = tape.scope("loss", || losses().scale(HALF_SCALE));
                 tape.grad(loss, &[current])[0]
             }
             (Precision::F32, _) => {
-                let loss = tape.scope("loss", || logits.cross_entropy(labels));
+                let loss = tape.scope("loss", losses);
                 tape.grad(loss, &[current])[0]
             }
         };
         tape.scope("attack", || {
-            // An example that is broken takes a step of length 0. Linf leaves it as it is then; a projection into an
-            // L2 ball may move its last bits, so there the old value is chosen.
-            let right = logits.correct(labels).reshape([batch, 1, 1, 1]);
-            let mut step = names.source(&tape, "step", [], DType::F32);
-            if freeze && attack.threat().norm == Norm::Linf {
-                step = right * step;
+            // An example that is broken takes a step of length 0. Linf leaves it as it is then; a projection into
+            // another ball may move its last bits, so there the old value is chosen.
+            let norm = attack.threat().norm;
+            let right = on.architecture.verdict(logits).correct(labels).reshape([batch, 1, 1, 1]);
+            let mut ball = names.ball(&tape, norm, images);
+            if freeze && norm == Norm::Linf {
+                ball.step = right * ball.step;
             }
-            let ball = Ball {
-                norm: attack.threat().norm,
-                x,
-                radius: names.source(&tape, "radius", [], DType::F32),
-                step,
-                lower: names.source(&tape, "lower", images, DType::F32),
-                upper: names.source(&tape, "upper", images, DType::F32),
-            };
             let mut moved = attack.step(&ball, current, gradient);
-            if freeze && attack.threat().norm == Norm::L2 {
+            if freeze && norm != Norm::Linf {
                 moved = right.broadcast_to(images).select(moved, current);
             }
             tape.assign(&names.of("adversarial"), moved);
+            if attack.keeps_gradient() {
+                tape.assign(&names.of("gradient"), gradient);
+            }
+            if attack.keeps_best() {
+                keep_best(names, current, losses());
+            }
         });
         for (name, value) in net.updates() {
             tape.assign(&name, value);
@@ -227,4 +298,42 @@ impl RecordedAttack {
     pub fn stepping(&self) -> Step<'_> {
         Step::Run(&self.step)
     }
+}
+
+/// The loss that an attack climbs, `[B]`, at images with these logits.
+fn ascended<'t>(
+    attack: &dyn Attack,
+    on: Classifier<'_>,
+    net: &Net<'t>,
+    names: &Names,
+    images: Var<'t>,
+    logits: Var<'t>,
+) -> Var<'t> {
+    let (tape, batch) = (net.tape(), images.shape()[0]);
+    match attack.ascends() {
+        Ascent::CrossEntropy => names.targets(tape, batch).cross_entropy(logits),
+        Ascent::Kl => {
+            // It depends on nothing that the steps write, so that a repeat computes it once. Running statistics are
+            // those of the attacked images alone.
+            let mode = if on.mode == Mode::Train { Mode::TrainFrozen } else { on.mode };
+            let clean = Net::new(tape, mode).with_draw(names.draw(tape, batch));
+            let x = names.source(tape, "x", images.shape(), DType::F32);
+            logits.kl_divergence(on.architecture.forward(&clean, x))
+        }
+    }
+}
+
+/// Records that `current` is kept in the tensor `best` for the examples whose loss `[B]` there is at least the highest
+/// so far (`best_loss`). Returns what is kept.
+fn keep_best<'t>(names: &Names, current: Var<'t>, losses: Var<'t>) -> Var<'t> {
+    let (tape, shape) = (current.tape(), current.shape());
+    let (best, highest) = (names.of("best"), names.of("best_loss"));
+    let before = tape.source(&highest, losses.shape(), DType::F32);
+    let mut one = vec![1; shape.rank()];
+    one[0] = shape[0];
+    let better = losses.greater_equal(before).reshape(Shape::new(&one)).broadcast_to(shape);
+    let kept = better.select(current, tape.source(&best, shape, DType::F32));
+    tape.assign(&best, kept);
+    tape.assign(&highest, losses.max(before));
+    kept
 }

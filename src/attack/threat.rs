@@ -190,7 +190,7 @@ impl<'t> Ball<'t> {
             Norm::L2 => {
                 let direction = draw.normal(purpose, shape);
                 let one = Shape::new(&[shape[0], 1, 1, 1]);
-                let distance = draw.uniform(purpose.stream(1), one) * self.radius;
+                let distance = draw.uniform(purpose.next(), one) * self.radius;
                 direction * (distance / direction.norm_l2().affine(1.0, 1e-10)) + self.x
             }
         };

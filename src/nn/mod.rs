@@ -5,6 +5,7 @@
 //! ([`Params::of`]) is read off a scratch recording. Layouts are NHWC and HWIO throughout; [`Params`] turns weights
 //! into PyTorch's layout and back at the border.
 
+mod dummies;
 mod init;
 mod layers;
 mod params;
@@ -12,6 +13,7 @@ mod params;
 pub mod architectures;
 
 pub use crate::tape::{Conv2d, Draw, Pool, Tape, Var};
+pub use dummies::{Collapsed, Dummies};
 pub use init::{Init, Scheme};
 pub use layers::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
 pub use params::{Layout, Param, Params, Role};
@@ -43,6 +45,12 @@ pub trait Architecture: Send + Sync {
 
     /// Records logits `[B, classes]` of images `[B, rows, columns, channels]` with pixels in [0, 1].
     fn forward<'t>(&self, net: &Net<'t>, x: Var<'t>) -> Var<'t>;
+
+    /// Of logits `[B, classes]`, those `[B, ..]` whose largest says the class of an image: the same ones, unless
+    /// several outputs stand for one class ([`Dummies`]).
+    fn verdict<'t>(&self, logits: Var<'t>) -> Var<'t> {
+        logits
+    }
 }
 
 /// A forward pass being recorded.

@@ -44,17 +44,17 @@ pub struct Timing {
 /// Plans in a row on one device. One run is one submission, with no word back to the host.
 pub struct Program<'a> {
     steps: Vec<Step<'a>>,
-    names: &'static [&'static str],
+    names: Vec<&'static str>,
 }
 
 impl<'a> Program<'a> {
     /// The program of these steps, all on the same device.
     pub fn new(steps: Vec<Step<'a>>) -> Program<'a> {
-        Program { steps, names: &[] }
+        Program { steps, names: Vec::new() }
     }
 
     /// With names for its steps, in order, as a trace shows them.
-    pub fn named(self, names: &'static [&'static str]) -> Program<'a> {
+    pub fn named(self, names: Vec<&'static str>) -> Program<'a> {
         Program { names, ..self }
     }
 

@@ -174,12 +174,19 @@ impl Purpose {
     pub const DROPOUT: Purpose = Purpose(5);
     /// Augmentation of training images.
     pub const AUGMENT: Purpose = Purpose(7);
+    /// What a training method draws besides the attack's start.
+    pub const METHOD: Purpose = Purpose(9);
     /// Tests and benches.
     pub const TEST: Purpose = Purpose(6);
 
     /// Stream `n` of this purpose (below 2^24): one for each layer that drops, each weight that is drawn.
     pub fn stream(self, n: u32) -> Purpose {
         Purpose(self.0 & 0xff | n << 8)
+    }
+
+    /// The stream after this one.
+    pub fn next(self) -> Purpose {
+        self.stream((self.0 >> 8) + 1)
     }
 }
 

@@ -23,6 +23,8 @@ const NOW: &str = "epoch.now";
 const SAME: &str = "epoch.same";
 /// 1, 2, 3, ... as u32 `[steps]`: from [`NOW`] to the next step's [`DONE`].
 const NEXT: &str = "epoch.next";
+/// Which batch of the epoch each update is on, as u32 `[steps]`, where there are several on each.
+const BATCH: &str = "epoch.batch";
 /// What random numbers are counted by, u32 `[steps, 2]`: (epoch, step).
 const COUNTERS: &str = "epoch.counter";
 
@@ -37,19 +39,26 @@ pub(super) struct Epoch {
     pub(super) number: u32,
     /// Its examples in order.
     pub(super) order: Vec<u32>,
+    /// Updates in a row on each batch. (A step of the tables is an update.)
+    pub(super) replays: u32,
     /// The scalars of its steps, by name: a number a step. Always the same names in a run.
     pub(super) scalars: Vec<(&'static str, Vec<f64>)>,
 }
 
 impl Epoch {
-    /// Writes it to the store, its next step being the one after `done`. `batches` are the sizes of batch that the
+    /// Writes it to the store, `done` of its batches being done. `batches` are the sizes of batch that the
     /// order is cut into: whole ones, and that of the short last one where there is one.
     ///
     /// # Errors
     /// Of the device.
     pub(super) fn tell(&self, store: &Store, batches: &[(usize, Names)], done: u32) -> Result<()> {
         let whole = batches[0].0;
-        let steps = self.order.len().div_ceil(whole);
+        let replays = self.replays as usize;
+        let steps = self.order.len().div_ceil(whole) * replays;
+        if replays > 1 {
+            let batches = (0..steps as u32).map(|step| step / self.replays).collect();
+            store.put(BATCH, [steps], &Host::U32(batches))?;
+        }
         for (batch, names) in batches {
             // Only augmentation asks for it.
             if store.get(&names.of("epoch")).is_some() {
@@ -67,7 +76,7 @@ impl Epoch {
         store.put(COUNTERS, [steps, 2], &Host::U32(counters))?;
         store.put(SAME, [steps], &Host::U32((0..steps as u32).collect()))?;
         store.put(NEXT, [steps], &Host::U32((1..=steps as u32).collect()))?;
-        store.put(DONE, [1], &Host::U32(vec![done]))
+        store.put(DONE, [1], &Host::U32(vec![done * self.replays]))
     }
 }
 
@@ -84,25 +93,29 @@ pub(super) struct Feed {
 
 impl Feed {
     /// The two plans' schedules, for batches of `batch` of an epoch's `examples`, which is cut into batches of
-    /// `whole`. Scalars are taken from their tables to the tensors they are paired with; those and the counter of
+    /// `whole`, with so many updates on each. Scalars are taken from their tables to the tensors they are paired with; those and the counter of
     /// random numbers only where the step's other plans name the tensor.
     ///
     /// # Errors
     /// Never, for sizes above 0.
-    pub(super) fn schedules(
+    pub(super) fn schedules<'a>(
         names: &Names,
-        [examples, whole, batch]: [usize; 3],
+        [examples, whole, batch, replays]: [usize; 4],
         scalars: &[(&str, String)],
-        others: &[Schedule],
+        others: impl Iterator<Item = &'a Schedule> + Clone,
     ) -> Result<[Schedule; 2]> {
-        let wanted = |name: &str| others.iter().flat_map(|plan| &plan.tensors).any(|t| t.name == name);
-        let steps = examples.div_ceil(whole);
+        let wanted = |name: &str| others.clone().flat_map(|plan| &plan.tensors).any(|t| t.name == name);
+        let steps = examples.div_ceil(whole) * replays;
         let (take, count) = (Tape::new(), Tape::new());
         take.scope("feed", || {
             let done = take.source(DONE, [1], DType::U32);
             // The short last batch is the only row of its table: an index past a table reads the last row.
             let order = take.source(&names.of("order"), [rows(examples, whole, batch), batch], DType::U32);
-            take.assign(&names.of("example"), order.gather_rows(done).reshape([batch]));
+            let row = match replays {
+                1 => done,
+                _ => take.source(BATCH, [steps], DType::U32).gather_rows(done),
+            };
+            take.assign(&names.of("example"), order.gather_rows(row).reshape([batch]));
             take.assign(NOW, take.source(SAME, [steps], DType::U32).gather_rows(done));
             if wanted(&names.of("counter")) {
                 let counters = take.source(COUNTERS, [steps, 2], DType::U32);

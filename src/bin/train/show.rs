@@ -45,16 +45,34 @@ pub(crate) fn heading(trainer: &Trainer, data: &Data) -> Result<()> {
 
 /// Prints every launch of a training step, and memory.
 pub(crate) fn dry_run(trainer: &Trainer) -> Result<()> {
-    let steps = trainer.method().attack().steps();
-    let [load, step, update] = trainer.schedules(trainer.recipe().batch)?;
+    let phases = trainer.phases(trainer.recipe().batch)?;
     let [take, count] = trainer.feeding()?;
+    let replays = trainer.method().replays() as usize;
     say!("\nwhat the step is, out of the epoch's tables\n{take}");
-    say!("loading a batch and starting the attack\n{load}");
-    say!("a step of the attack, {steps} times a batch\n{step}");
-    say!("the update of the weights\n{update}");
+    let (mut flops, mut launches) = (0, 0);
+    for phase in phases {
+        let times = phase.times * if phase.replayed { replays } else { 1 };
+        let what = match phase.name {
+            "load" => "loading a batch and starting the attack",
+            "restart" => "starting the attack again",
+            "attack" => "a step of the attack",
+            "keep" => "keeping the worst of what the attack found",
+            "prepare" => "what the method does before the update",
+            _ => "the update of the weights",
+        };
+        let often = if times == 1 { String::new() } else { format!(", {times} times a batch") };
+        let when = match (phase.epochs.start + 1, phase.epochs.end) {
+            (1, end) if end == trainer.recipe().epochs => String::new(),
+            (start, end) => format!(", in epochs {start} to {end}"),
+        };
+        say!("{what}{often}{when}\n{}", phase.schedule);
+        // The last epoch is counted.
+        if phase.epochs.end == trainer.recipe().epochs {
+            flops += times as u64 * phase.schedule.flops();
+            launches += phase.schedule.launch_count(times);
+        }
+    }
     say!("counting on\n{count}");
-    let flops = load.flops() + steps as u64 * step.flops() + update.flops();
-    let launches = load.launch_count(1) + step.launch_count(steps) + update.launch_count(1);
     say!("one training step: 1 submission, {launches} launches, {:.1} MFLOP in products", flops as f64 / 1e6);
     let (tensors, temporaries) = trainer.memory();
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);

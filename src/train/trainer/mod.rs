@@ -8,19 +8,21 @@ mod run;
 mod state;
 mod steps;
 
+pub use plans::Phase;
 pub use run::Outcome;
 
 use super::checkpoint::{self, Position, Weights};
 use super::feed::Feed;
 use super::{Decayed, Method, Optimizer, Recipe, Schedule, method};
-use crate::attack::{Classifier, Evaluation, Names, Pgd, Rational, RecordedAttack};
+use crate::attack::{Classifier, Evaluation, Names, Pgd, Rational};
 use crate::data::Dataset;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::{Architecture, Mode, Params};
-use crate::plan::{Plan, Precision};
+use crate::plan::Precision;
 use crate::shape::Shape;
 use crate::tensor::{Host, Store};
+use plans::BoundPhase;
 use std::path::{Path, PathBuf};
 
 /// Images an evaluation takes at once: large enough to keep a device busy, small enough for any.
@@ -33,8 +35,7 @@ const AVERAGE: &str = "average/";
 /// The plans of a training step for batches of one size.
 struct BatchPlans {
     feed: Feed,
-    attack: RecordedAttack,
-    update: Plan,
+    phases: Vec<BoundPhase>,
 }
 
 /// A training run: a recipe, data on a device, weights.
@@ -225,7 +226,8 @@ impl Trainer {
         Ok(Classifier { precision: self.recipe.precision()?, ..self.on(self.recipe.mode()?) })
     }
 
-    fn names(batch: usize) -> Names {
+    /// Names of the tensors of a batch. (A run whose images are mixed says so here: see [`crate::attack::Targets`].)
+    fn names(&self, batch: usize) -> Names {
         Names::new(&format!("batch{batch}"), "train")
     }
 }

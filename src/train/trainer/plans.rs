@@ -4,35 +4,87 @@ use super::{AVERAGE, BatchPlans, CORRECT, EVALUATION_BATCH, LOSS, Trainer};
 use crate::attack::{Evaluation, Names, RecordedAttack};
 use crate::error::{Error, Result};
 use crate::nn::{Mode, Net, Role};
-use crate::plan::{self, Plan, Schedule as Launches};
+use crate::plan::{self, Plan, Schedule as Launches, Step};
 use crate::shape::{DType, Shape};
 use crate::tape::{Purpose, Tape};
 use crate::tensor::Host;
 use crate::train::feed::Feed;
+use crate::train::method::Batch;
 use crate::train::optimizer;
+use std::ops::Range;
+
+/// A part of a training step, as a plan of its own.
+pub struct Phase {
+    /// Its name, as a trace shows it.
+    pub name: &'static str,
+    /// Runs in a row.
+    pub times: usize,
+    /// Whether it is repeated with each update of the same batch ([`crate::train::Method::replays`]).
+    pub replayed: bool,
+    /// Epochs, counted from 0, that it is part of.
+    pub epochs: Range<u32>,
+    /// What it launches.
+    pub schedule: Launches,
+}
+
+/// A phase bound to the store.
+pub(super) struct BoundPhase {
+    pub(super) name: &'static str,
+    pub(super) times: usize,
+    pub(super) replayed: bool,
+    pub(super) epochs: Range<u32>,
+    pub(super) plan: Plan,
+}
+
+impl BoundPhase {
+    fn new(phase: Phase, trainer: &Trainer) -> Result<BoundPhase> {
+        let Phase { name, times, replayed, epochs, schedule } = phase;
+        Ok(BoundPhase { name, times, replayed, epochs, plan: Plan::of(schedule, &trainer.store)? })
+    }
+
+    pub(super) fn step(&self) -> Step<'_> {
+        Step::Repeat(self.times, &self.plan)
+    }
+}
 
 impl Trainer {
-    /// Records the weight update on a batch whose adversarial images are in the store.
-    fn record_update(&self, batch: usize) -> Tape {
+    /// Records what the method runs before the update, on a batch whose adversarial images are in the store.
+    fn record_preparation(&self, batch: usize, stage: usize) -> Tape {
         let tape = Tape::new();
-        let names = Trainer::names(batch);
-        let (_, labels, adversarial) = names.batch(&tape, self.on(Mode::Train).images(batch));
+        let names = self.names(batch);
+        let net = Net::new(&tape, Mode::TrainFrozen).with_draw(names.draw(&tape, batch));
+        let (architecture, attack) = (self.architecture.as_ref(), self.method.attack());
+        let sizes = [batch, self.recipe.batch];
+        self.method.prepare(&Batch::new(architecture, &net, attack, &names, sizes, stage));
+        tape
+    }
+
+    /// Records the weight update on a batch whose adversarial images are in the store.
+    fn record_update(&self, batch: usize, stage: usize) -> Tape {
+        let tape = Tape::new();
+        let names = self.names(batch);
         let net = Net::new(&tape, Mode::Train).with_draw(names.draw(&tape, batch));
-        let logits = self.architecture.forward(&net, adversarial);
-        let scalar = |name: &str| tape.source(name, Shape::scalar(), DType::F32);
-        let losses = tape.scope("loss", || self.method.loss(logits, labels));
+        let (architecture, attack) = (self.architecture.as_ref(), self.method.attack());
+        let seen = Batch::new(architecture, &net, attack, &names, [batch, self.recipe.batch], stage);
+        let objective = tape.scope("loss", || self.method.objective(&seen));
         tape.scope("metrics", || {
-            tape.assign(LOSS, losses.sum_all() + scalar(LOSS));
-            tape.assign(CORRECT, logits.correct(labels).sum_all() + scalar(CORRECT));
+            let scalar = |name: &str| tape.source(name, Shape::scalar(), DType::F32);
+            // An epoch sees each image once, however often it is learned from.
+            let share = 1.0 / f64::from(self.method.replays());
+            let reported = objective.reported.unwrap_or(objective.losses);
+            tape.assign(LOSS, reported.sum_all().scale(share) + scalar(LOSS));
+            tape.assign(CORRECT, objective.correct.sum_all().scale(share) + scalar(CORRECT));
         });
         let weights = net.weights();
         let vars: Vec<_> = weights.iter().map(|(_, var)| *var).collect();
-        let gradients = tape.grad(losses.scale(1.0 / batch as f64), &vars);
+        let gradients = tape.grad(objective.losses.scale(1.0 / batch as f64), &vars);
         tape.scope("optimizer", || {
             for ((name, weight), gradient) in weights.iter().zip(gradients) {
                 let role = self.params.get(name).map_or(Role::Weight, |param| param.role);
                 let optimizer = self.optimizer.decaying(self.decayed.has(role));
                 let updated = optimizer.record(&tape, name, *weight, gradient);
+                let updated = self.method.updated(&seen, name, updated);
+                tape.assign(name, updated);
                 if self.recipe.weight_average > 0.0 {
                     let average = format!("{AVERAGE}{name}");
                     optimizer::record_average(&tape, &average, updated, self.recipe.weight_average);
@@ -49,27 +101,79 @@ impl Trainer {
         tape
     }
 
-    /// The schedules of loading, one step of the attack, and the update, for a batch of this size.
+    /// The phases of a training step on a batch of this size, in order: loading, the attack, what the method prepares,
+    /// the update.
     ///
     /// # Errors
     /// A shape error of the architecture.
-    pub fn schedules(&self, batch: usize) -> Result<[Launches; 3]> {
-        let (names, attack, on) = (Trainer::names(batch), self.method.attack(), self.attacked()?);
+    pub fn phases(&self, batch: usize) -> Result<Vec<Phase>> {
+        let (names, attack, on) = (self.names(batch), self.method.attack(), self.attacked()?);
+        let all = 0..self.recipe.epochs;
+        let phase = |name, times, schedule| {
+            let (replayed, epochs) = (false, all.clone());
+            Phase { name, times, replayed, epochs, schedule }
+        };
+        let plan = |tape: Tape| Launches::new(&tape, true);
+        let start = Purpose::ATTACK_START;
         let augment = self.recipe.augment()?;
-        let load = RecordedAttack::record_load(attack, on, &names, batch, Purpose::ATTACK_START, augment);
-        let step = RecordedAttack::schedule_step(attack, on, &names, batch, false)?;
-        let update = self.record_update(batch);
-        Ok([Launches::new(&load, true)?, step, Launches::new(&update, true)?])
+        let load = RecordedAttack::record_load(attack, on, &names, batch, start, augment);
+        let mut phases = vec![phase("load", 1, plan(load)?)];
+        let keeps = attack.keeps_best() || attack.restarts() > 1;
+        for restart in 0..attack.restarts() {
+            if restart > 0 {
+                let again = RecordedAttack::record_restart(attack, on, &names, batch, start, restart);
+                phases.push(phase("restart", 1, plan(again)?));
+            }
+            if attack.steps() > 0 {
+                let step = RecordedAttack::schedule_step(attack, on, &names, batch, false)?;
+                phases.push(phase("attack", attack.steps(), step));
+            }
+            if keeps {
+                phases.push(phase("keep", 1, plan(RecordedAttack::record_keep(attack, on, &names, batch))?));
+            }
+        }
+        let mut turns = vec![0];
+        turns.extend(self.method.stages().into_iter().map(|epoch| epoch.min(self.recipe.epochs)));
+        turns.push(self.recipe.epochs);
+        for (stage, turn) in turns.windows(2).enumerate().filter(|(_, turn)| turn[0] < turn[1]) {
+            let phase = |name, tape| {
+                let (times, replayed, epochs) = (1, true, turn[0]..turn[1]);
+                Ok::<_, Error>(Phase { name, times, replayed, epochs, schedule: plan(tape)? })
+            };
+            if self.method.prepares(stage) {
+                phases.push(phase("prepare", self.record_preparation(batch, stage))?);
+            }
+            phases.push(phase("update", self.record_update(batch, stage))?);
+        }
+        Ok(phases)
+    }
+
+    /// The schedules of the phases of a step, where there are as many as the caller names: of a PGD step without
+    /// restarts loading, a step of the attack, and the update.
+    ///
+    /// # Errors
+    /// A shape error of the architecture; [`Error::Argument`] for another number of phases.
+    pub fn schedules<const N: usize>(&self, batch: usize) -> Result<[Launches; N]> {
+        let all: Vec<Launches> = self.phases(batch)?.into_iter().map(|phase| phase.schedule).collect();
+        all.try_into().map_err(|all: Vec<Launches>| {
+            Error::argument("phases", N, format!("a step of `{}` has {}", self.recipe.method, all.len()))
+        })
     }
 
     /// The schedules that begin and end the program of a step: they tell the device what the step is. `whole` is the
     /// size of the batches that an epoch is cut into, `batch` that of this one.
-    fn feed_schedules(&self, whole: usize, batch: usize, others: &[Launches]) -> Result<[Launches; 2]> {
-        let names = Trainer::names(batch);
+    fn feed_schedules<'a>(
+        &self,
+        whole: usize,
+        batch: usize,
+        others: impl Iterator<Item = &'a Launches> + Clone,
+    ) -> Result<[Launches; 2]> {
+        let names = self.names(batch);
         let own = ["radius", "step"].map(|name| (name, names.of(name)));
         let optimizer = self.optimizer.scalars(1, 0.0).into_iter().map(|(name, _)| (name, name.to_string()));
         let scalars: Vec<(&str, String)> = own.into_iter().chain(optimizer).collect();
-        Feed::schedules(&names, [self.train.len(), whole, batch], &scalars, others)
+        let replays = self.method.replays() as usize;
+        Feed::schedules(&names, [self.train.len(), whole, batch, replays], &scalars, others)
     }
 
     /// The schedules that begin and end the program of a step on a whole batch: what the device tells itself.
@@ -78,7 +182,7 @@ impl Trainer {
     /// A shape error of the architecture.
     pub fn feeding(&self) -> Result<[Launches; 2]> {
         let batch = self.recipe.batch;
-        self.feed_schedules(batch, batch, &self.schedules(batch)?)
+        self.feed_schedules(batch, batch, self.phases(batch)?.iter().map(|phase| &phase.schedule))
     }
 
     /// All that a run in batches of this size compiles: the plans of whole batches, those of an epoch's short last
@@ -86,9 +190,9 @@ impl Trainer {
     fn all_schedules(&self, batch: usize) -> Result<Vec<Launches>> {
         let mut all = Vec::new();
         for (size, _) in self.batches(batch) {
-            let plans = self.schedules(size)?;
-            all.extend(self.feed_schedules(batch, size, &plans)?);
-            all.extend(plans);
+            let phases = self.phases(size)?;
+            all.extend(self.feed_schedules(batch, size, phases.iter().map(|phase| &phase.schedule))?);
+            all.extend(phases.into_iter().map(|phase| phase.schedule));
         }
         if !self.validation.is_empty() {
             let judged = batch.min(EVALUATION_BATCH).min(self.validation.len());
@@ -101,7 +205,7 @@ impl Trainer {
     /// Sizes of the batches that an epoch is cut into, `whole` ones and the short last one, with their names.
     pub(super) fn batches(&self, whole: usize) -> Vec<(usize, Names)> {
         let sizes = [whole, self.train.len() % whole];
-        sizes.into_iter().filter(|&size| size > 0).map(|size| (size, Trainer::names(size))).collect()
+        sizes.into_iter().filter(|&size| size > 0).map(|size| (size, self.names(size))).collect()
     }
 
     /// Compiles the plans of whole batches and of the short last one, once it is clear that everything fits.
@@ -120,14 +224,13 @@ impl Trainer {
             other => other,
         })?;
         for (size, names) in self.batches(batch) {
-            let plans = self.schedules(size)?;
-            let feed = Feed::of(self.feed_schedules(batch, size, &plans)?, &self.store)?;
-            let [load, step, update] = plans;
-            let steps = self.method.attack().steps();
-            let attack = RecordedAttack::of(load, step, steps, &self.store)?;
-            let update = Plan::of(update, &self.store)?;
+            let phases = self.phases(size)?;
+            let feed = self.feed_schedules(batch, size, phases.iter().map(|phase| &phase.schedule))?;
+            let feed = Feed::of(feed, &self.store)?;
+            let phases =
+                phases.into_iter().map(|phase| BoundPhase::new(phase, self)).collect::<Result<_>>()?;
             self.store.put(&names.of("key"), [2], &Host::U32(self.key().into()))?;
-            self.plans.push((size, BatchPlans { feed, attack, update }));
+            self.plans.push((size, BatchPlans { feed, phases }));
         }
         Ok(())
     }

@@ -127,7 +127,8 @@ impl Trainer {
         examples_per_second: f64,
         Totals { loss, correct, .. }: Totals,
     ) -> Result<EpochRecord> {
-        let (learning_rate, epsilon, _) = self.rates(self.position.steps.saturating_sub(1))?;
+        let (learning_rate, epsilon, _) =
+            self.rates((self.position.steps * u64::from(self.method.replays())).saturating_sub(1))?;
         let (mut clean, mut robust) = (None, None);
         if !self.validation.is_empty() {
             let (c, r) = self.validate()?;

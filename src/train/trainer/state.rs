@@ -2,6 +2,7 @@
 
 use super::{AVERAGE, CORRECT, LOSS, Trainer};
 use crate::error::{Error, Result};
+use crate::nn::Mode;
 use crate::tensor::Host;
 use crate::train::checkpoint::{self, Checkpoint, Position, Weights};
 use std::path::Path;
@@ -44,6 +45,8 @@ impl Trainer {
     /// Names of everything that the steps to come depend on.
     fn state_names(&self) -> Vec<String> {
         let mut names = vec![LOSS.to_string(), CORRECT.to_string()];
+        let images = self.on(Mode::Train).images(self.recipe.batch);
+        names.extend(self.method.state(images).into_iter().map(|(name, _)| name));
         for param in &self.params {
             names.push(param.name.clone());
             if self.recipe.weight_average > 0.0 {

@@ -1,9 +1,10 @@
 //! What the steps of an epoch are functions of, and the program of a step.
 
 use super::Trainer;
+use super::plans::BoundPhase;
 use crate::error::Result;
 use crate::philox;
-use crate::plan::{Program, Step};
+use crate::plan::Program;
 use crate::tape::Purpose;
 use crate::train::Place;
 use crate::train::feed::Epoch;
@@ -28,11 +29,16 @@ impl Trainer {
         [self.recipe.seed as u32, (self.recipe.seed >> 32) as u32]
     }
 
-    /// Learning rate, radius and step size of the step after `steps`.
-    pub(super) fn rates(&self, steps: u64) -> Result<(f64, f64, f64)> {
-        let done = (steps + 1) as f64 / self.total_steps() as f64;
-        let (per_epoch, epochs) = (u64::from(self.steps_an_epoch()), u64::from(self.recipe.epochs));
-        let place = Place { step: steps, per_epoch, epochs };
+    /// Updates of an epoch: one a step, or several in a row on the same batch.
+    pub(super) fn updates_an_epoch(&self) -> u64 {
+        u64::from(self.steps_an_epoch()) * u64::from(self.method.replays())
+    }
+
+    /// Learning rate, radius and step size of the update after so many.
+    pub(super) fn rates(&self, updates: u64) -> Result<(f64, f64, f64)> {
+        let (per_epoch, epochs) = (self.updates_an_epoch(), u64::from(self.recipe.epochs));
+        let done = (updates + 1) as f64 / (per_epoch * epochs) as f64;
+        let place = Place { step: updates, per_epoch, epochs };
         let rate = self.recipe.learning_rate * self.schedule.factor(place);
         let warm = match self.recipe.epsilon_warmup {
             0.0 => 1.0,
@@ -43,14 +49,15 @@ impl Trainer {
 
     /// All that the steps of an epoch are functions of.
     pub(super) fn epoch(&self, epoch: u32) -> Result<Epoch> {
-        let first = u64::from(epoch) * u64::from(self.steps_an_epoch());
+        let per_epoch = self.updates_an_epoch();
+        let first = u64::from(epoch) * per_epoch;
         let elements = self.architecture.input().iter().product::<usize>();
         let threat = self.method.attack().threat();
         let mut scalars: Vec<(&'static str, Vec<f64>)> = Vec::new();
-        for step in first..first + u64::from(self.steps_an_epoch()) {
-            let (rate, epsilon, length) = self.rates(step)?;
+        for update in first..first + per_epoch {
+            let (rate, epsilon, length) = self.rates(update)?;
             let own = [("radius", threat.projection_radius(epsilon, elements)), ("step", length)];
-            let row = own.into_iter().chain(self.optimizer.scalars(step + 1, rate));
+            let row = own.into_iter().chain(self.optimizer.scalars(update + 1, rate));
             for (at, (name, value)) in row.enumerate() {
                 match scalars.get_mut(at) {
                     Some((_, values)) => values.push(value),
@@ -58,7 +65,8 @@ impl Trainer {
                 }
             }
         }
-        Ok(Epoch { number: epoch, order: self.order(epoch), scalars })
+        let replays = self.method.replays();
+        Ok(Epoch { number: epoch, order: self.order(epoch), replays, scalars })
     }
 
     /// Tells the device an epoch, of which `position` says what is done.
@@ -74,10 +82,20 @@ impl Trainer {
     /// The program of step `step` of the epoch that the device was told.
     pub(super) fn program(&self, step: u32) -> Program<'_> {
         let plans = self.plans(self.images(step));
-        let mut steps = vec![plans.feed.take()];
-        steps.extend(plans.attack.program());
-        steps.extend([Step::Run(&plans.update), plans.feed.count()]);
-        Program::new(steps).named(&["feed", "load", "attack", "update", "count"])
+        let (mut steps, mut names) = (Vec::new(), Vec::new());
+        for replay in 0..self.method.replays() {
+            steps.push(plans.feed.take());
+            names.push("feed");
+            let now = |phase: &&BoundPhase| phase.epochs.contains(&self.position.epoch);
+            let again = |phase: &&BoundPhase| replay == 0 || phase.replayed;
+            for phase in plans.phases.iter().filter(now).filter(again) {
+                steps.push(phase.step());
+                names.push(phase.name);
+            }
+            steps.push(plans.feed.count());
+            names.push("count");
+        }
+        Program::new(steps).named(names)
     }
 
     /// The program of the next step, for benches, profiles and tests. The device is told the epoch: running the
