@@ -42,7 +42,7 @@ pub fn logits(
 }
 
 /// The examples, the last one repeated to fill the batch.
-fn padded(examples: &[u32], batch: usize) -> Vec<u32> {
+pub(super) fn padded(examples: &[u32], batch: usize) -> Vec<u32> {
     let mut padded = examples.to_vec();
     padded.resize(batch, *examples.last().unwrap_or(&0));
     padded

@@ -3,6 +3,7 @@
 //! An attack says how it starts and what one step does, given the gradient of the loss by the image; it is recorded
 //! once and replayed. What it must never do is in [`ThreatModel`].
 
+mod alignment;
 mod evaluate;
 mod fgsm;
 mod pgd;
@@ -10,6 +11,7 @@ mod recorded;
 mod targets;
 mod threat;
 
+pub use alignment::Alignment;
 pub use evaluate::{Adversarial, Evaluation, Verdicts, logits};
 pub use fgsm::{Fgsm, FgsmRs};
 pub use pgd::Pgd;

@@ -130,30 +130,38 @@ impl Dataset {
                 format!("{} has {} images, and some have to be left to train on", self.name, self.len()),
             ));
         }
+        let all: Vec<u32> = (0..self.len() as u32).collect();
+        Ok(self.choose(&all, count, seed))
+    }
+
+    /// Of the images `among`, those that are left and `count` that are chosen (all, where there are no more), each
+    /// ascending; stratified and by `seed` alone, as [`Dataset::split_validation`].
+    pub fn choose(&self, among: &[u32], count: usize, seed: u64) -> (Vec<u32>, Vec<u32>) {
+        let count = count.min(among.len());
         let mut members: Vec<Vec<u32>> = vec![Vec::new(); self.classes];
-        for (i, &label) in self.labels.iter().enumerate() {
-            members[label as usize].push(i as u32);
+        for &i in among {
+            members[self.labels[i as usize] as usize].push(i);
         }
         // Largest remainder: whole shares first, then one more to those who lost most by rounding down.
-        let share = |class: &Vec<u32>| (class.len() as u128 * count as u128, self.len() as u128);
-        let mut quotas: Vec<usize> =
-            members.iter().map(|class| (share(class).0 / share(class).1) as usize).collect();
+        let all = among.len().max(1) as u128;
+        let share = |class: &Vec<u32>| class.len() as u128 * count as u128;
+        let mut quotas: Vec<usize> = members.iter().map(|class| (share(class) / all) as usize).collect();
         let mut by_loss: Vec<usize> = (0..self.classes).collect();
-        by_loss.sort_by_key(|&class| std::cmp::Reverse(share(&members[class]).0 % share(&members[class]).1));
+        by_loss.sort_by_key(|&class| std::cmp::Reverse(share(&members[class]) % all));
         let missing = count - quotas.iter().sum::<usize>();
         for &class in &by_loss[..missing] {
             quotas[class] += 1;
         }
 
-        let (mut train, mut held_out) = (Vec::with_capacity(self.len() - count), Vec::with_capacity(count));
+        let (mut left, mut chosen) = (Vec::with_capacity(among.len() - count), Vec::with_capacity(count));
         for (mut class, quota) in members.into_iter().zip(quotas) {
             class.sort_by_key(|&i| split_mix(seed ^ split_mix(i.into())));
-            held_out.extend_from_slice(&class[..quota]);
-            train.extend_from_slice(&class[quota..]);
+            chosen.extend_from_slice(&class[..quota]);
+            left.extend_from_slice(&class[quota..]);
         }
-        train.sort_unstable();
-        held_out.sort_unstable();
-        Ok((train, held_out))
+        left.sort_unstable();
+        chosen.sort_unstable();
+        (left, chosen)
     }
 
     /// The images with these indices, in this order.

@@ -14,10 +14,12 @@ const HEIGHT: u32 = 900;
 const CLEAN: RGBColor = RGBColor(0, 114, 178);
 const ROBUST: RGBColor = RGBColor(213, 94, 0);
 const OTHER: RGBColor = RGBColor(0, 130, 100);
+const COLLAPSED: RGBColor = RGBColor(160, 30, 60);
 const CHOSEN: RGBColor = RGBColor(250, 236, 196);
 const CHOSEN_INK: RGBColor = RGBColor(138, 104, 10);
 
 const DASH: Option<(f64, f64)> = Some((7.0, 5.0));
+const DOTS: Option<(f64, f64)> = Some((2.0, 5.0));
 const TITLE: Type = Type::bold(27.0, INK);
 const SUBTITLE: Type = Type::new(17.0, MUTED);
 const HEADING: Type = Type::bold(18.0, INK);
@@ -25,12 +27,13 @@ const TICK: Type = Type::new(15.0, MUTED);
 
 /// Draw the curves of a run as a PNG file of 1400x900 pixels.
 ///
-/// `title` says what was trained, `attack` is the attack line that the robust accuracies were measured with. The
-/// chosen epoch is the last with `best` set.
+/// `title` says what was trained, `attack` is the attack line that the robust accuracies were measured with, `said` what
+/// happened ([`super::overfitting::words`]). The chosen epoch is the last with `best` set. The training images' clean
+/// accuracy is that of the probe images where training saw attacked ones alone.
 ///
 /// # Errors
 /// [`Error::Argument`] without a record; [`Error::Unsupported`] where the picture cannot be drawn.
-pub fn draw(title: &str, attack: &str, records: &[EpochRecord]) -> Result<Vec<u8>> {
+pub fn draw(title: &str, attack: &str, said: &[String], records: &[EpochRecord]) -> Result<Vec<u8>> {
     let (Some(first), Some(last)) = (records.first(), records.last()) else {
         return Err(Error::argument(
             "curves",
@@ -44,6 +47,8 @@ pub fn draw(title: &str, attack: &str, records: &[EpochRecord]) -> Result<Vec<u8
     canvas.text(&title, 48.0, 46.0, Align::Left, TITLE);
     let attack = canvas.shorten(attack, 1300.0, SUBTITLE);
     canvas.text(&attack, 48.0, 80.0, Align::Left, SUBTITLE);
+    let said = canvas.shorten(&said.join(". "), 1300.0, SUBTITLE);
+    canvas.text(&said, 48.0, 107.0, Align::Left, SUBTITLE);
 
     let series = |name, color, dash, value: fn(&EpochRecord) -> Option<f64>, scale: f64| Series {
         name,
@@ -65,30 +70,38 @@ pub fn draw(title: &str, attack: &str, records: &[EpochRecord]) -> Result<Vec<u8
         epochs,
         percent: true,
         series: vec![
-            series("training, clean", CLEAN, DASH, |r| r.train_clean, 100.0),
+            series("training, clean", CLEAN, DASH, |r| r.train_clean.or(r.probe_clean), 100.0),
             series("training, robust", ROBUST, DASH, |r| r.train_robust, 100.0),
+            series("test, clean", CLEAN, DOTS, |r| r.test_clean, 100.0),
+            series("test, robust", ROBUST, DOTS, |r| r.test_robust, 100.0),
             series("validation, clean", CLEAN, None, |r| r.validation_clean, 100.0),
             series("validation, robust", ROBUST, None, |r| r.validation_robust, 100.0),
         ],
     };
-    let small = |heading, y, series| Panel {
+    let small = [
+        ("Training loss", series("", OTHER, None, |r| Some(r.loss), 1.0)),
+        ("Gradient alignment in the ball (cosine)", series("", OTHER, None, |r| r.alignment, 1.0)),
+        ("Epsilon trained with", series("", OTHER, None, |r| Some(r.epsilon), 1.0)),
+        ("Learning rate", series("", OTHER, None, |r| Some(r.learning_rate), 1.0)),
+    ];
+    let alignment = records.iter().any(|record| record.alignment.is_some());
+    let (pitch, height) = if alignment { (182.0, 104.0) } else { (250.0, 150.0) };
+    let small = small.into_iter().filter(|(_, series)| alignment || !series.points.is_empty());
+    let small = small.enumerate().map(|(row, (heading, series))| Panel {
         heading,
         x: 990.0,
-        y,
+        y: 182.0 + pitch * row as f64,
         width: 320.0,
-        height: 150.0,
+        height,
         epochs,
         percent: false,
         series: vec![series],
-    };
-    let panels = [
-        accuracy,
-        small("Training loss", 182.0, series("", OTHER, None, |r| Some(r.loss), 1.0)),
-        small("Epsilon trained with", 432.0, series("", OTHER, None, |r| Some(r.epsilon), 1.0)),
-        small("Learning rate", 682.0, series("", OTHER, None, |r| Some(r.learning_rate), 1.0)),
-    ];
-    for panel in &panels {
+    });
+    for panel in std::iter::once(accuracy).chain(small) {
         panel.draw(&mut canvas, chosen);
+        for record in records.iter().filter(|record| record.collapse.is_some()) {
+            panel.mark(&mut canvas, record.epoch.into());
+        }
     }
     canvas.png()
 }
@@ -97,8 +110,14 @@ pub fn draw(title: &str, attack: &str, records: &[EpochRecord]) -> Result<Vec<u8
 ///
 /// # Errors
 /// As [`draw`], and [`Error::Io`] where the file cannot be written.
-pub fn write(path: impl AsRef<Path>, title: &str, attack: &str, records: &[EpochRecord]) -> Result<()> {
-    write_atomically(path, &draw(title, attack, records)?)
+pub fn write(
+    path: impl AsRef<Path>,
+    title: &str,
+    attack: &str,
+    said: &[String],
+    records: &[EpochRecord],
+) -> Result<()> {
+    write_atomically(path, &draw(title, attack, said, records)?)
 }
 
 /// One line of a panel.
@@ -175,6 +194,19 @@ impl Panel {
             let half = canvas.width_of(&text, TICK) / 2.0;
             let x = to_x(chosen.epoch.into()).clamp(self.x + half, self.x + self.width - half);
             canvas.text(&text, x, self.y - 14.0, Align::Centre, Type { color: CHOSEN_INK, ..TICK });
+        }
+    }
+
+    /// Mark an epoch of catastrophic overfitting.
+    fn mark(&self, canvas: &mut Canvas, epoch: f64) {
+        let (first, last) = (self.epochs.0 - 0.5, self.epochs.1 + 0.5);
+        let x = self.x + (epoch - first) / (last - first) * self.width;
+        canvas.line(&[(x, self.y), (x, self.y + self.height)], 1.6, COLLAPSED, DASH);
+        if self.percent {
+            let (text, kind) = ("catastrophic overfitting", Type { color: COLLAPSED, ..TICK });
+            let right = x + 8.0 + canvas.width_of(text, kind) < self.x + self.width;
+            let (at, align) = if right { (x + 8.0, Align::Left) } else { (x - 8.0, Align::Right) };
+            canvas.text(text, at, self.y + 14.0, align, kind);
         }
     }
 
@@ -294,16 +326,18 @@ mod tests {
 
     #[test]
     fn curves_of_any_run() {
-        let draw =
-            |records: &[EpochRecord]| draw("a title", "an attack line", records).map(|file| file.len());
+        let draw = |records: &[EpochRecord]| {
+            draw("a title", "an attack line", &["what happened".into()], records).map(|file| file.len())
+        };
         assert!(draw(&[]).is_err());
         let size = |file: Vec<u8>| image::load_from_memory(&file).unwrap().to_rgb8().dimensions();
         let attack = "PGD-10, Linf 0.3, step 0.075, 1 000 validation images";
-        assert_eq!(size(super::draw("mnist", attack, &records(15)).unwrap()), (1400, 900));
+        assert_eq!(size(super::draw("mnist", attack, &[], &records(15)).unwrap()), (1400, 900));
         // One epoch; hundreds; nothing but the loss; values that are not finite or far out.
         draw(&records(1)).unwrap();
         draw(&records(300)).unwrap();
         let mut odd = records(3);
+        odd[1].collapse = Some(crate::train::Collapse::Fell { from: 0.5, to: 0.1 });
         for record in &mut odd {
             (record.train_clean, record.train_robust) = (None, None);
             (record.validation_clean, record.validation_robust) = (None, None);

@@ -147,6 +147,12 @@ pub(crate) mod tests {
                     learning_rate: 2e-3 * (1.0 - t).max(0.02),
                     examples_per_second: 4321.0,
                     best: chosen,
+                    probe_clean: Some(0.98 - 0.3 * (-6.0 * t).exp()),
+                    probe_robust: Some(0.9 - 0.6 * (-4.0 * t).exp()),
+                    alignment: Some(0.9 - 0.2 * t),
+                    test_clean: (epoch % 2 == 0).then_some(0.97 - 0.3 * (-6.0 * t).exp()),
+                    test_robust: (epoch % 2 == 0).then_some(validation_robust - 0.01),
+                    collapse: None,
                 }
             })
             .collect()

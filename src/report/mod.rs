@@ -6,6 +6,7 @@ pub mod curves;
 pub mod environment;
 pub mod gallery;
 pub mod metrics;
+pub mod overfitting;
 pub mod progress;
 pub mod results;
 pub mod table;

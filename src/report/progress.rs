@@ -130,14 +130,16 @@ fn line(record: &EpochRecord, epochs: u32) -> String {
         if text.is_empty() { text } else { format!("  {name}{text}") }
     };
     let width = epochs.to_string().len();
+    let alignment = record.alignment.map(|cosine| format!("  alignment {cosine:.2}")).unwrap_or_default();
     format!(
-        "epoch {:>width$}/{epochs}  {:.1} s  {} img/s  loss {:.4}{}{}  epsilon {}  lr {}{}",
+        "epoch {:>width$}/{epochs}  {:.1} s  {} img/s  loss {:.4}{}{}{}{alignment}  epsilon {}  lr {}{}",
         record.epoch,
         record.seconds,
         grouped(record.examples_per_second as u64),
         record.loss,
         pair("train", record.train_clean, record.train_robust),
         pair("validation", record.validation_clean, record.validation_robust),
+        pair("test", record.test_clean, record.test_robust),
         compact(record.epsilon),
         compact(record.learning_rate),
         if record.best { "  best" } else { "" },
@@ -180,7 +182,7 @@ mod tests {
         assert_eq!(
             text.lines().next().unwrap(),
             "epoch  1/10  2.2 s  4 321 img/s  loss 1.9192  train clean 70.1 % robust 46.4 %  \
-             validation clean 81.6 % robust 49.7 %  epsilon 0.06  lr 0.0018  best"
+             validation clean 81.6 % robust 49.7 %  alignment 0.88  epsilon 0.06  lr 0.0018  best"
         );
         assert!(!text.contains('\u{1b}') && !text.contains('\r'));
     }
@@ -189,8 +191,12 @@ mod tests {
     fn what_was_not_measured_is_not_shown() {
         let mut record = records(1).remove(0);
         (record.train_robust, record.validation_clean, record.validation_robust) = (None, None, None);
+        record.alignment = None;
         let line = line(&record, 1);
-        assert!(!line.contains("robust") && !line.contains("validation"), "{line}");
+        assert!(
+            !line.contains("robust") && !line.contains("validation") && !line.contains("alignment"),
+            "{line}"
+        );
         let progress = Progress::to_lines(Box::new(Vec::new()), 1);
         progress.step(1, 64);
         let message = progress.message(0.25, Some(0.5), None);

@@ -108,11 +108,19 @@ impl Results {
         &self.verdicts
     }
 
-    /// Writes `results.json` and `gallery.png` into a run folder.
+    /// Writes `results.json` and `gallery.png` into a run folder; `said` is what happened in training
+    /// ([`super::overfitting::words`]).
     ///
     /// # Errors
     /// Of drawing or of the disk.
-    pub fn write(&self, folder: &Path, title: &str, data: &Dataset, pgd: &Pgd) -> Result<()> {
+    pub fn write(
+        &self,
+        folder: &Path,
+        title: &str,
+        said: &[String],
+        data: &Dataset,
+        pgd: &Pgd,
+    ) -> Result<()> {
         let rows: Vec<_> = self
             .rows
             .iter()
@@ -127,7 +135,10 @@ impl Results {
                 })
             })
             .collect();
-        let text = format!("{:#}\n", json!({ "model": title, "data": data.name, "results": rows }));
+        let text = format!(
+            "{:#}\n",
+            json!({ "model": title, "data": data.name, "training": said, "results": rows })
+        );
         write_atomically(folder.join("results.json"), text.as_bytes())?;
         let examples: Vec<Example> = self
             .examples

@@ -7,7 +7,7 @@
 //! The same contents give the same bytes, and each file carries the SHA-256 of all it says, so that a flipped bit is
 //! an error and not a different result.
 
-use super::Recipe;
+use super::{Recipe, Stopped};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::nn::{Architecture, Params, Role};
@@ -33,6 +33,15 @@ pub struct Position {
     pub seconds: f64,
     /// Robust (or, for standard training, clean) validation accuracy of the best weights so far, and their epoch.
     pub best: Option<(f64, u32)>,
+    /// Robust accuracy on the probe images after the last epoch.
+    #[serde(default)]
+    pub probe: Option<f64>,
+    /// Whether the network is in a catastrophic overfitting that has been told of.
+    #[serde(default)]
+    pub collapsed: bool,
+    /// Why the run ended before its last epoch, where it did.
+    #[serde(default)]
+    pub stopped: Option<Stopped>,
 }
 
 /// Weights by name in our layout, for all of a network's parameters.

@@ -8,11 +8,13 @@ mod recipe;
 mod record;
 mod schedule;
 mod trainer;
+mod watch;
 
 pub use checkpoint::{Checkpoint, Position, Weights};
 pub use method::{Batch, METHODS, Method, Objective, method};
 pub use optimizer::{DECAYED, Decayed, OPTIMIZERS, Optimizer};
 pub use recipe::{MODES, Recipe, rational};
-pub use record::{EpochRecord, Observer, Silent, StepReport};
+pub use record::{Collapse, EpochRecord, Observer, Silent, StepReport};
 pub use schedule::{PLACES, Place, SCHEDULES, Schedule};
 pub use trainer::{EVALUATION_BATCH, Outcome, Phase, Trainer};
+pub use watch::{BLIND, COLLAPSE, CheckpointEvery, OnCollapse, PROBE_STEPS, Stopped};

@@ -1,5 +1,6 @@
 //! A recipe: every number of a training run, as a TOML file or as flags.
 
+use super::OnCollapse;
 use crate::attack::{Norm, Rational, ThreatModel};
 use crate::error::{Error, Result};
 use crate::nn::Mode;
@@ -89,6 +90,21 @@ pub struct Recipe {
     pub validation_steps: usize,
     /// Seed of everything random.
     pub seed: u64,
+
+    /// Train on so many images alone of those that are not held out, of each class its share; 0 takes all.
+    pub train_images: usize,
+    /// Stop after so many epochs without a better validation accuracy (robust; for standard training clean); 0 never.
+    pub patience: u32,
+    /// Training images, the same throughout, that PGD-5 attacks after each epoch to see catastrophic overfitting (and
+    /// whose input gradients are held against those nearby); 0 does without, and so does standard training.
+    pub probe: usize,
+    /// What to do about catastrophic overfitting: `warn`, `stop`, or `back` (take the weights from before the epoch, and
+    /// stop).
+    pub on_collapse: String,
+    /// Measure test images every so many epochs, for the curves alone; 0 never.
+    pub test_every: u32,
+    /// Test images that this measures, of each class its share.
+    pub test_images: usize,
 }
 
 impl Default for Recipe {
@@ -133,6 +149,12 @@ impl Default for Recipe {
             validation: 1000,
             validation_steps: 10,
             seed: 0,
+            train_images: 0,
+            patience: 0,
+            probe: 128,
+            on_collapse: "warn".into(),
+            test_every: 0,
+            test_images: 1000,
         }
     }
 }
@@ -185,6 +207,7 @@ impl Recipe {
         super::method(self)?;
         super::Optimizer::of(self)?;
         super::Schedule::of(self)?;
+        self.on_collapse()?;
         let positive = |what: &str, value: usize| match value {
             0 => Err(Error::argument(what, 0, "must be at least 1")),
             _ => Ok(()),
@@ -192,6 +215,7 @@ impl Recipe {
         positive("epochs", self.epochs as usize)?;
         positive("batch", self.batch)?;
         positive("validation steps", self.validation_steps)?;
+        positive("test images", self.test_images)?;
         let share =
             |what: &str, value: f64, most: f64| match value.is_finite() && (0.0..=most).contains(&value) {
                 true => Ok(()),
@@ -212,6 +236,19 @@ impl Recipe {
         share("adam's epsilon", self.adam_epsilon, 1.0)?;
         self.weight_decay_on.parse::<super::Decayed>()?;
         share("weight average", self.weight_average, 1.0)
+    }
+
+    /// What to do about catastrophic overfitting.
+    ///
+    /// # Errors
+    /// [`Error::Argument`].
+    pub fn on_collapse(&self) -> Result<OnCollapse> {
+        match self.on_collapse.as_str() {
+            "warn" => Ok(OnCollapse::Warn),
+            "stop" => Ok(OnCollapse::Stop),
+            "back" => Ok(OnCollapse::Back),
+            other => Err(Error::unknown("what to do on collapse", other, &["warn", "stop", "back"])),
+        }
     }
 
     /// Norm and radius.

@@ -29,6 +29,64 @@ pub struct EpochRecord {
     /// Whether these weights were the best so far on the validation images, and were kept. The chosen epoch of a
     /// run is the last that says so.
     pub best: bool,
+    /// Accuracy on the clean probe images (training images, the same throughout), after the epoch.
+    #[serde(default)]
+    pub probe_clean: Option<f64>,
+    /// Accuracy on the probe images attacked by PGD-5, after the epoch.
+    #[serde(default)]
+    pub probe_robust: Option<f64>,
+    /// Mean cosine of the input gradients at probe images and at random points of the ball around them, -1 to 1.
+    #[serde(default)]
+    pub alignment: Option<f64>,
+    /// Accuracy on clean test images, after the epoch. Nothing is chosen by it.
+    #[serde(default)]
+    pub test_clean: Option<f64>,
+    /// Accuracy on attacked test images, after the epoch. Nothing is chosen by it.
+    #[serde(default)]
+    pub test_robust: Option<f64>,
+    /// Whether catastrophic overfitting was seen in this epoch, and by what.
+    #[serde(default)]
+    pub collapse: Option<Collapse>,
+}
+
+/// By what catastrophic overfitting was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Collapse {
+    /// The robust accuracy on the probe images fell by more than [`super::COLLAPSE`], from that after the epoch before.
+    Fell {
+        /// What it was.
+        from: f64,
+        /// What it is.
+        to: f64,
+    },
+    /// The attack that is trained on breaks fewer images than PGD-5 does, by more than [`super::BLIND`].
+    Blind {
+        /// Accuracy on the attacked training images over the epoch.
+        trained: f64,
+        /// Robust accuracy on the probe images.
+        probe: f64,
+    },
+}
+
+impl std::fmt::Display for Collapse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Collapse::Fell { from, to } => write!(
+                f,
+                "robust accuracy on the probe images fell from {:.1} to {:.1} %",
+                100.0 * from,
+                100.0 * to
+            ),
+            Collapse::Blind { trained, probe } => write!(
+                f,
+                "{:.1} % of the training images withstand the attack they were trained with, but only {:.1} % of the \
+                 probe images PGD-5",
+                100.0 * trained,
+                100.0 * probe
+            ),
+        }
+    }
 }
 
 /// JSON has no NaN: it is written as `null`.

@@ -5,3 +5,5 @@ mod bad_input;
 mod resume;
 mod run_folder;
 mod tiny;
+#[cfg(unix)]
+mod watch;

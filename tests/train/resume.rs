@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 const LONG: [&str; 10] =
     ["--batch", "4", "--epochs", "12", "--validation", "100", "--test-steps", "3", "--steps", "3"];
 
-fn arguments<'a>(tiny: &Tiny, flags: &[&'a str], out: &'a str) -> Vec<&'a str> {
+pub fn arguments<'a>(tiny: &Tiny, flags: &[&'a str], out: &'a str) -> Vec<&'a str> {
     tiny.short(&[&LONG[..], flags, &["--out", out]].concat())
 }
 
 /// Metrics without the columns that tell the time.
-fn metrics(tiny: &Tiny, run: &str) -> Vec<serde_json::Value> {
+pub fn metrics(tiny: &Tiny, run: &str) -> Vec<serde_json::Value> {
     let text = String::from_utf8(tiny.read(&format!("{run}/metrics.jsonl"))).unwrap();
     text.lines()
         .map(|line| {
@@ -30,7 +30,7 @@ fn metrics(tiny: &Tiny, run: &str) -> Vec<serde_json::Value> {
 }
 
 /// Both runs ended in the same bits.
-fn assert_same(tiny: &Tiny, one: &str, other: &str) {
+pub fn assert_same(tiny: &Tiny, one: &str, other: &str) {
     for file in ["last", "best", "resume"] {
         let read = |run: &str| tiny.read(&format!("{run}/{file}.safetensors"));
         assert!(read(one) == read(other), "{file}.safetensors of {one} and {other} differ");
@@ -40,12 +40,12 @@ fn assert_same(tiny: &Tiny, one: &str, other: &str) {
     assert_eq!(read(one), read(other));
 }
 
-fn position(tiny: &Tiny, run: &str) -> Position {
+pub fn position(tiny: &Tiny, run: &str) -> Position {
     checkpoint::load_resume(&tiny.path(&format!("{run}/resume.safetensors"))).unwrap().position
 }
 
 /// Waits until `done`, for at most a minute.
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < Duration::from_secs(60), "{what} never happened");
@@ -167,10 +167,12 @@ fn the_number_of_threads_changes_nothing() {
 fn a_killed_run_goes_on_to_the_same_bits() {
     let tiny = Tiny::new(2000);
     tiny.runs(&arguments(&tiny, &[], "whole"));
+    let often = ["--checkpoint-every", "40"];
+    let mut stood = Vec::new();
     for round in 0..6 {
         let next = match round {
-            0 => arguments(&tiny, &[], "killed"),
-            _ => vec!["--resume", "killed", "--test-steps", "3"],
+            0 => arguments(&tiny, &often, "killed"),
+            _ => [&["--resume", "killed", "--test-steps", "3"][..], &often].concat(),
         };
         let mut child = tiny.start(&next);
         wait_until("the first checkpoint", || tiny.path("killed/resume.safetensors").exists());
@@ -178,7 +180,7 @@ fn a_killed_run_goes_on_to_the_same_bits() {
         child.kill().unwrap();
         child.wait().unwrap();
         // Whatever is there is whole.
-        position(&tiny, "killed");
+        stood.push(position(&tiny, "killed"));
         for file in ["last", "best"] {
             let path = tiny.path(&format!("killed/{file}.safetensors"));
             assert!(
@@ -186,6 +188,8 @@ fn a_killed_run_goes_on_to_the_same_bits() {
             );
         }
     }
+    assert!(stood.iter().all(|at| at.step % 40 == 0), "{stood:?}");
+    assert!(stood.iter().any(|at| at.step > 0), "never in the middle of an epoch: {stood:?}");
     tiny.runs(&["--resume", "killed", "--test-steps", "3"]);
     assert_same(&tiny, "whole", "killed");
 }

@@ -6,7 +6,7 @@ use adamant::attack::{Classifier, Pgd, logits};
 use adamant::data::Data;
 use adamant::nn::{Mode, architectures};
 use adamant::plan::Precision;
-use adamant::report::{Progress, Results, curves, results};
+use adamant::report::{Progress, Results, curves, overfitting, results};
 use adamant::train::{EVALUATION_BATCH, Trainer, checkpoint};
 use adamant::{Result, Store};
 use std::path::Path;
@@ -21,6 +21,11 @@ pub(crate) fn finish(
     flags: &Flags,
 ) -> Result<()> {
     let recipe = trainer.recipe().clone();
+    let said = overfitting::words(&recipe, &watcher.records, trainer.position().stopped);
+    if !said.is_empty() {
+        say!();
+    }
+    said.iter().for_each(|sentence| say!("{sentence}"));
     let store = Store::new(trainer.store().device());
     if let Some((weights, epoch)) = trainer.best() {
         checkpoint::put_weights(&store, trainer.params(), weights)?;
@@ -35,6 +40,12 @@ pub(crate) fn finish(
         measured.push(format!(
             "validation: {}",
             results::line(&trainer.validation_attack()?, 1, trainer.sizes().1)
+        ));
+    }
+    if trainer.watched_test_images() > 0 {
+        measured.push(format!(
+            "test: {}",
+            results::line(&trainer.validation_attack()?, 1, trainer.watched_test_images())
         ));
     }
     if trainer.method().is_adversarial() {
@@ -60,8 +71,8 @@ pub(crate) fn finish(
     bar.finish();
     say!("\n{}", results.text());
     let title = format!("{} on {}, trained by {}", recipe.model, data.test.name, recipe.method);
-    results.write(folder, &title, &data.test, attack)?;
-    curves::write(folder.join("curves.png"), &title, &measured, &watcher.records)?;
+    results.write(folder, &title, &said, &data.test, attack)?;
+    curves::write(folder.join("curves.png"), &title, &measured, &said, &watcher.records)?;
     if let Some(path) = &flags.logits {
         let examples: Vec<u32> = (0..data.test.len() as u32).collect();
         let on = Classifier {

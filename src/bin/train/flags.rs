@@ -1,7 +1,7 @@
 //! The command line: its flags, and how they change a recipe.
 
 use adamant::attack::{Pgd, Rational};
-use adamant::train::{Recipe, rational};
+use adamant::train::{CheckpointEvery, Recipe, rational};
 use adamant::{Error, Result};
 use clap::Parser;
 use std::path::{Path, PathBuf};
@@ -125,6 +125,30 @@ pub(crate) struct Flags {
     /// Images held out of the training set to choose the checkpoint by
     #[arg(long, help_heading = WATCH, value_name = "IMAGES")]
     pub(crate) validation: Option<usize>,
+    /// Train on so many of the remaining images alone, of each class its share; 0 takes all
+    #[arg(long, help_heading = DATA, value_name = "IMAGES")]
+    pub(crate) train_images: Option<usize>,
+    /// Stop after so many epochs without a better robust validation accuracy; 0 never does
+    #[arg(long, help_heading = WATCH, value_name = "EPOCHS")]
+    pub(crate) patience: Option<u32>,
+    /// Training images, always the same, that PGD-5 attacks after each epoch to see catastrophic overfitting; 0 does
+    /// without
+    #[arg(long, help_heading = WATCH, value_name = "IMAGES")]
+    pub(crate) probe: Option<usize>,
+    /// What to do about catastrophic overfitting: warn; stop; or back, which goes back to the weights from before the
+    /// epoch and stops
+    #[arg(long, help_heading = WATCH, value_name = "WHAT")]
+    pub(crate) on_collapse: Option<String>,
+    /// Measure test images too every so many epochs, for the curves alone: they choose nothing; 0 never does
+    #[arg(long, help_heading = WATCH, value_name = "EPOCHS")]
+    pub(crate) test_every: Option<u32>,
+    /// Test images that --test-every measures, of each class its share
+    #[arg(long, help_heading = WATCH, value_name = "IMAGES")]
+    pub(crate) test_images: Option<usize>,
+    /// Save what the run goes on from within epochs too, every so many minutes (2min, 0.5min) or steps (500); 0 saves at
+    /// the end of epochs alone
+    #[arg(long, help_heading = WATCH, value_name = "HOW OFTEN", default_value = "3min")]
+    pub(crate) checkpoint_every: CheckpointEvery,
     /// Seed of everything random
     #[arg(long, help_heading = OPTIMISER)]
     pub(crate) seed: Option<u64>,
@@ -188,7 +212,8 @@ macro_rules! recipe_flags {
                epsilon_warmup epochs
                batch optimizer learning_rate momentum nesterov beta1 beta2 adam_epsilon weight_decay weight_decay_on
                schedule schedule_at schedule_peak milestones schedule_factors learning_rate_warmup
-               weight_average validation seed)
+               weight_average validation seed
+               train_images patience probe on_collapse test_every test_images)
     };
 }
 

@@ -72,6 +72,8 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
     say!("device    {} ({why})", device.describe());
     tuner::start(flags, &device)?;
     let mut trainer = Trainer::new(recipe.clone(), architecture, &data.train, &device)?;
+    trainer.watch_test(&data.test)?;
+    trainer.checkpoint_every(flags.checkpoint_every);
     if let Some(tuner) = device.tuner() {
         say!("tuner     {tuner}");
         tuner.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
@@ -164,6 +166,10 @@ impl Observer for Watcher {
 
     fn epoch(&mut self, record: &EpochRecord) -> Result<()> {
         self.progress.epoch(record);
+        if let Some(collapse) = &record.collapse {
+            let what = "warning: catastrophic overfitting in epoch";
+            self.progress.note(&format!("{what} {}: {collapse}", record.epoch));
+        }
         self.records.push(record.clone());
         self.metrics.append(record)
     }

@@ -1,20 +1,21 @@
 //! The training loop: one submission a step, an epoch's validation, the best weights kept, everything resumable.
 //!
 //! In the order of a run: what is compiled (plans.rs), what a step is a function of (steps.rs), the loop that hands steps
-//! over and collects what comes back (run.rs), what is saved and gone on from (state.rs).
+//! over and collects what comes back (run.rs), what an epoch is judged by (watch.rs), what is saved and gone on from (state.rs).
 
 mod plans;
 mod run;
 mod state;
 mod steps;
+mod watch;
 
 pub use plans::Phase;
 pub use run::Outcome;
 
 use super::checkpoint::{self, Position, Weights};
 use super::feed::Feed;
-use super::{Decayed, Method, Optimizer, Recipe, Schedule, method};
-use crate::attack::{Classifier, Evaluation, Names, Pgd, Rational};
+use super::{CheckpointEvery, Decayed, Method, Optimizer, Recipe, Schedule, method};
+use crate::attack::{Classifier, Names};
 use crate::data::Dataset;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -24,6 +25,7 @@ use crate::shape::Shape;
 use crate::tensor::{Host, Store};
 use plans::BoundPhase;
 use std::path::{Path, PathBuf};
+use watch::Watched;
 
 /// Images an evaluation takes at once: large enough to keep a device busy, small enough for any.
 pub const EVALUATION_BATCH: usize = 250;
@@ -56,9 +58,12 @@ pub struct Trainer {
     /// SHA-256 of the data set.
     data: String,
     plans: Vec<(usize, BatchPlans)>,
-    judge: Option<Evaluation>,
+    watched: Watched,
     position: Position,
     best: Option<Weights>,
+    /// All that the steps to come depend on as it was when the epoch began, where a collapse goes back to it.
+    epoch_start: Option<checkpoint::State>,
+    checkpoint_every: CheckpointEvery,
     folder: Option<PathBuf>,
 }
 
@@ -93,6 +98,14 @@ impl Trainer {
             return Err(Error::argument("augment", format!("`{}`", recipe.augment.join(",")), why));
         }
         let (train, validation) = data.split_validation(recipe.validation, recipe.seed)?;
+        if recipe.train_images > train.len() {
+            let why = format!("only {} are left beside those held out; 0 takes all", train.len());
+            return Err(Error::argument("training images", recipe.train_images, why));
+        }
+        let train = match recipe.train_images {
+            0 => train,
+            count => data.choose(&train, count, recipe.seed).1,
+        };
         if recipe.batch > train.len() {
             return Err(Error::argument(
                 "batch",
@@ -118,9 +131,11 @@ impl Trainer {
             labels: data.labels.clone(),
             data: data.sha256.clone(),
             plans: Vec::new(),
-            judge: None,
+            watched: Watched::default(),
             position: Position::default(),
             best: None,
+            epoch_start: None,
+            checkpoint_every: CheckpointEvery::default(),
             folder: None,
             params,
         };
@@ -144,6 +159,11 @@ impl Trainer {
     /// Saves checkpoints into this folder from now on.
     pub fn save_into(&mut self, folder: &Path) {
         self.folder = Some(folder.to_path_buf());
+    }
+
+    /// Saves what it goes on from so often while an epoch is under way. This never changes what a run comes to.
+    pub fn checkpoint_every(&mut self, every: CheckpointEvery) {
+        self.checkpoint_every = every;
     }
 
     /// The network.
@@ -206,14 +226,6 @@ impl Trainer {
     /// Steps of the run.
     pub fn total_steps(&self) -> u64 {
         u64::from(self.steps_an_epoch()) * u64::from(self.recipe.epochs)
-    }
-
-    /// The attack that judges the validation images, as its line.
-    pub fn validation_attack(&self) -> Result<Pgd> {
-        let threat = self.recipe.threat()?;
-        let steps = self.recipe.validation_steps;
-        let step_size = Rational::from((2.5e4 * threat.epsilon.value() / steps as f64).round() / 1e4);
-        Ok(Pgd { threat, steps, step_size, random_start: true })
     }
 
     fn on(&self, mode: Mode) -> Classifier<'_> {

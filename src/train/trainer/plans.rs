@@ -1,7 +1,7 @@
 //! What a run compiles: the plans of a step for each size of batch, known to fit before anything is made.
 
-use super::{AVERAGE, BatchPlans, CORRECT, EVALUATION_BATCH, LOSS, Trainer};
-use crate::attack::{Evaluation, Names, RecordedAttack};
+use super::{AVERAGE, BatchPlans, CORRECT, LOSS, Trainer};
+use crate::attack::{Names, RecordedAttack};
 use crate::error::{Error, Result};
 use crate::nn::{Mode, Net, Role};
 use crate::plan::{self, Plan, Schedule as Launches, Step};
@@ -186,7 +186,7 @@ impl Trainer {
     }
 
     /// All that a run in batches of this size compiles: the plans of whole batches, those of an epoch's short last
-    /// one, and those that judge the validation images (in batches that need not be larger).
+    /// one, and those that judge an epoch (in batches that need not be larger).
     fn all_schedules(&self, batch: usize) -> Result<Vec<Launches>> {
         let mut all = Vec::new();
         for (size, _) in self.batches(batch) {
@@ -194,11 +194,7 @@ impl Trainer {
             all.extend(self.feed_schedules(batch, size, phases.iter().map(|phase| &phase.schedule))?);
             all.extend(phases.into_iter().map(|phase| phase.schedule));
         }
-        if !self.validation.is_empty() {
-            let judged = batch.min(EVALUATION_BATCH).min(self.validation.len());
-            let attack = self.validation_attack()?;
-            all.extend(Evaluation::schedules(&attack, self.on(Mode::Eval), "train", judged)?);
-        }
+        all.extend(self.watching_schedules(batch)?);
         Ok(all)
     }
 

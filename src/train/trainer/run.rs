@@ -1,12 +1,13 @@
 //! The loop: steps are handed over, losses collected as they come back, epochs judged and saved.
 
-use super::{CORRECT, EVALUATION_BATCH, LOSS, Trainer};
-use crate::attack::Evaluation;
+use super::state::is_finite;
+use super::watch::collapse;
+use super::{CORRECT, LOSS, Trainer};
 use crate::error::{Error, Result};
-use crate::nn::Mode;
 use crate::tensor::Reading;
 use crate::trace::Span;
-use crate::train::{EpochRecord, Observer, StepReport, checkpoint};
+use crate::train::checkpoint::Position;
+use crate::train::{EpochRecord, Observer, OnCollapse, StepReport, Stopped};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -14,7 +15,7 @@ use std::time::Instant;
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// All epochs are done.
+    /// All epochs are done, or the run stopped before the last for a reason of its own ([`Stopped`]).
     Finished,
     /// It was asked to stop, finished its step and saved.
     Interrupted,
@@ -45,11 +46,14 @@ impl Trainer {
         let mut known = None;
         let trace = self.store.device().trace();
         let span = |name| Span::new(trace.as_deref(), name);
-        while self.position.epoch < self.recipe.epochs {
+        while self.position.epoch < self.recipe.epochs && self.position.stopped.is_none() {
             let start = Instant::now();
             let begin = span("begin the epoch");
-            let (before, position) = (self.state()?, self.position.clone());
+            // What a value that is not finite is searched from: where the epoch begins, was gone on with or was last saved.
+            let (mut before, mut position) = (self.state()?, self.position.clone());
+            let mut saved = (self.position.step, start);
             if self.position.step == 0 {
+                self.keep_epoch_start(&before)?;
                 self.reset_metrics()?;
             }
             let epoch = match known.take() {
@@ -77,15 +81,27 @@ impl Trainer {
                     let _span = span("order the next epoch");
                     known = Some(self.epoch(self.position.epoch + 1)?);
                 }
-                let wait = last || stopping;
+                let due = !last
+                    && !stopping
+                    && self.folder.is_some()
+                    && self.checkpoint_every.is_due(self.position.step - saved.0, saved.1.elapsed());
+                let wait = last || stopping || due;
                 let collecting = span("collect");
                 let fresh = collect(&mut underway, wait, &mut totals);
                 let fresh = fresh.map_err(|error| self.during(error, &totals))?;
                 // What is about to be judged or saved is looked at as a whole.
-                if !totals.loss.is_finite() || (wait && !self.is_finite()?) {
+                let state = if wait { Some(self.state()?) } else { None };
+                if !totals.loss.is_finite() || !state.as_deref().is_none_or(is_finite) {
                     return Err(self.not_finite(totals.steps, &before, &position));
                 }
                 drop(collecting);
+                if let Some(state) = state.filter(|_| due) {
+                    let _span = span("save");
+                    let seconds = self.position.seconds + start.elapsed().as_secs_f64();
+                    self.save_resume(&state, Position { seconds, ..self.position.clone() })?;
+                    (before, position) = (state, self.position.clone());
+                    saved = (self.position.step, Instant::now());
+                }
                 let seen = self.train.len().min(totals.steps as usize * self.recipe.batch) as f64;
                 observer.step(&StepReport {
                     epoch: self.position.epoch + 1,
@@ -107,10 +123,12 @@ impl Trainer {
             observer.epoch(&record)?;
             self.save()?;
             drop(ending);
-            if stop.load(Ordering::Relaxed) && self.position.epoch < self.recipe.epochs {
+            let over = self.position.epoch == self.recipe.epochs || self.position.stopped.is_some();
+            if stop.load(Ordering::Relaxed) && !over {
                 return Ok(Outcome::Interrupted);
             }
         }
+        self.forget_epoch_start();
         Ok(Outcome::Finished)
     }
 
@@ -127,17 +145,25 @@ impl Trainer {
         examples_per_second: f64,
         Totals { loss, correct, .. }: Totals,
     ) -> Result<EpochRecord> {
-        let (learning_rate, epsilon, _) =
-            self.rates((self.position.steps * u64::from(self.method.replays())).saturating_sub(1))?;
-        let (mut clean, mut robust) = (None, None);
-        if !self.validation.is_empty() {
-            let (c, r) = self.validate()?;
-            (clean, robust) = (Some(c), Some(r));
-        }
+        let updates = |steps: u64| steps * u64::from(self.method.replays());
+        let (learning_rate, epsilon, _) = self.rates(updates(self.position.steps).saturating_sub(1))?;
+        let first = self.position.steps.saturating_sub(u64::from(self.steps_an_epoch()));
+        let full = self.rates(updates(first))?.1 >= self.recipe.threat()?.epsilon.value();
+        let judged = self.judge(self.position.epoch + 1)?;
+        let (clean, robust) = judged.validation;
         // A run without validation images keeps its last weights as the best.
         let adversarial = self.method.is_adversarial();
         let score = if adversarial { robust } else { clean }.unwrap_or(f64::from(self.position.epoch));
-        let best = self.position.best.is_none_or(|(have, _)| score > have);
+        let examples = self.train.len() as f64;
+        let accuracy = Some(correct / examples);
+        let train_robust = accuracy.filter(|_| adversarial);
+        let collapse = collapse(&mut self.position, train_robust, judged.probe.1, full);
+        let back = collapse.is_some() && self.recipe.on_collapse()? == OnCollapse::Back;
+        // Weights that are not gone on with are not the best, unless there are no others.
+        let best = match self.position.best {
+            Some((have, _)) => score > have && !back,
+            None => true,
+        };
         self.position.epoch += 1;
         self.position.step = 0;
         let seconds = self.position.seconds + start.elapsed().as_secs_f64();
@@ -147,43 +173,36 @@ impl Trainer {
             self.best = Some(self.weights()?);
             self.save_best()?;
         }
-        let examples = self.train.len() as f64;
-        let accuracy = Some(correct / examples);
+        if back {
+            self.go_back()?;
+        }
+        let patience = self.recipe.patience;
+        let waited = self.position.best.is_some_and(|(_, best)| self.position.epoch - best >= patience);
+        self.position.stopped = match (collapse, self.recipe.on_collapse()?) {
+            (Some(_), OnCollapse::Stop) => Some(Stopped::Collapse),
+            (Some(_), OnCollapse::Back) => Some(Stopped::WentBack),
+            _ if patience > 0 && waited => Some(Stopped::Patience),
+            _ => None,
+        };
         Ok(EpochRecord {
             epoch: self.position.epoch,
             seconds,
             loss: loss / examples,
             train_clean: if adversarial { None } else { accuracy },
-            train_robust: if adversarial { accuracy } else { None },
+            train_robust,
             validation_clean: clean,
             validation_robust: robust,
             epsilon,
             learning_rate,
             examples_per_second,
             best,
+            probe_clean: judged.probe.0,
+            probe_robust: judged.probe.1,
+            alignment: judged.alignment,
+            test_clean: judged.test.0,
+            test_robust: judged.test.1,
+            collapse,
         })
-    }
-
-    /// Clean and robust accuracy on the validation images, at the full radius.
-    fn validate(&mut self) -> Result<(f64, f64)> {
-        let attack = self.validation_attack()?;
-        // The averaged weights, where there are any, are what is judged: they stand in for the others meanwhile.
-        let raw = self.swap_in_average()?;
-        let judge = match self.judge.take() {
-            Some(judge) => judge,
-            None => {
-                let batch = EVALUATION_BATCH.min(self.validation.len());
-                Evaluation::compile(&self.store, &attack, self.on(Mode::Eval), "train", batch)?
-            }
-        };
-        let labels: Vec<u32> = self.validation.iter().map(|&i| self.labels[i as usize]).collect();
-        let verdicts = judge.run(&self.validation, &labels, 1, self.recipe.seed, |_, _| {})?;
-        self.judge = Some(judge);
-        if let Some(raw) = raw {
-            checkpoint::put_weights(&self.store, &self.params, &raw)?;
-        }
-        let share = |count: usize| count as f64 / self.validation.len() as f64;
-        Ok((share(verdicts.clean_count()), share(verdicts.robust_count())))
     }
 }
 

@@ -4,8 +4,17 @@ use super::{AVERAGE, CORRECT, LOSS, Trainer};
 use crate::error::{Error, Result};
 use crate::nn::Mode;
 use crate::tensor::Host;
+use crate::train::OnCollapse;
 use crate::train::checkpoint::{self, Checkpoint, Position, Weights};
 use std::path::Path;
+
+/// What an epoch began with, in the folder of a run that goes back on collapse.
+const EPOCH_START: &str = "before.safetensors";
+
+/// Whether everything in a state is a number.
+pub(super) fn is_finite(state: &[(String, Host)]) -> bool {
+    state.iter().all(|(_, host)| host.to_f64().iter().all(|x| x.is_finite()))
+}
 
 impl Trainer {
     /// Puts averaged weights in the place of the trained ones and gives those back, if the recipe averages.
@@ -65,11 +74,6 @@ impl Trainer {
         Ok(names.into_iter().zip(hosts).collect())
     }
 
-    /// Whether everything the steps to come depend on is a number.
-    pub(super) fn is_finite(&self) -> Result<bool> {
-        Ok(self.state()?.iter().all(|(_, host)| host.to_f64().iter().all(|x| x.is_finite())))
-    }
-
     fn restore(&self, state: &[(String, Host)]) -> Result<()> {
         state.iter().try_for_each(|(name, host)| self.store.write(name, host))
     }
@@ -94,10 +98,59 @@ impl Trainer {
             &self.weights()?,
             steps,
         )?;
-        let resume = folder.join("resume.safetensors");
-        let (recipe, position) = (self.recipe.clone(), self.position.clone());
-        let state = self.state()?;
-        checkpoint::save_resume(&resume, &Checkpoint { recipe, data: self.data.clone(), position, state })
+        self.save_resume(&self.state()?, self.position.clone())
+    }
+
+    /// Saves everything needed to go on: what the run holds as `state`, standing at `position`.
+    pub(super) fn save_resume(&self, state: &[(String, Host)], position: Position) -> Result<()> {
+        self.save_checkpoint("resume.safetensors", state, position)
+    }
+
+    fn save_checkpoint(&self, file: &str, state: &[(String, Host)], position: Position) -> Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let (recipe, data) = (self.recipe.clone(), self.data.clone());
+        checkpoint::save_resume(
+            &folder.join(file),
+            &Checkpoint { recipe, data, position, state: state.to_vec() },
+        )
+    }
+
+    /// Keeps the state that an epoch begins with, where a collapse goes back to it: also on disk, for the run may be
+    /// killed and gone on with in the middle of the epoch.
+    pub(super) fn keep_epoch_start(&mut self, state: &[(String, Host)]) -> Result<()> {
+        if self.recipe.on_collapse()? != OnCollapse::Back || self.probe().is_empty() {
+            return Ok(());
+        }
+        self.epoch_start = Some(state.to_vec());
+        self.save_checkpoint(EPOCH_START, state, self.position.clone())
+    }
+
+    /// Goes back to the weights, and what belongs to them, that the epoch which has just ended began with.
+    pub(super) fn go_back(&mut self) -> Result<()> {
+        let state = match (self.epoch_start.take(), &self.folder) {
+            (Some(state), _) => state,
+            (None, Some(folder)) => {
+                let path = folder.join(EPOCH_START);
+                let kept = checkpoint::load_resume(&path)?;
+                let same = kept.recipe == self.recipe && kept.data == self.data && kept.position.step == 0;
+                if !same || kept.position.epoch + 1 != self.position.epoch {
+                    let why = "is not what the epoch began with; put that back, or start a new run";
+                    return Err(Error::file(path, why));
+                }
+                kept.state
+            }
+            (None, None) => return Err(Error::Unsupported("going back without the epoch's start".into())),
+        };
+        self.restore(&state)
+    }
+
+    /// Removes what was kept of an epoch's beginning, when no epoch is to come.
+    pub(super) fn forget_epoch_start(&mut self) {
+        self.epoch_start = None;
+        if let Some(folder) = &self.folder {
+            // Best effort: a file too many harms nobody, and mostly there is none.
+            let _ = std::fs::remove_file(folder.join(EPOCH_START));
+        }
     }
 
     /// Goes on from a saved run: to the same bits as if it had not stopped, on the same device. `checkpoint` is what
@@ -151,14 +204,14 @@ impl Trainer {
     }
 
     /// The error of a loss or a weight that is not finite. Finds the launch that first made it so, and saves the
-    /// weights that this stretch of training began with: the epoch's first, or those that were resumed from.
+    /// weights that this stretch of training began with: the epoch's first, or those of the last checkpoint.
     pub(super) fn not_finite(&mut self, last: u32, before: &[(String, Host)], position: &Position) -> Error {
         match self.find_not_finite(last, before, position) {
             Ok((launch, step)) => {
                 let kept = match (position.steps, position.step) {
                     (0, _) => "the initial weights".to_string(),
                     (steps, 0) => format!("the weights from before this epoch ({steps} steps)"),
-                    (steps, _) => format!("the weights that were resumed from ({steps} steps)"),
+                    (steps, _) => format!("the weights of the last checkpoint ({steps} steps)"),
                 };
                 let file = self.folder.as_deref().unwrap_or(Path::new("")).join("last.safetensors");
                 Error::NotFinite {
@@ -189,7 +242,7 @@ impl Trainer {
         let mut culprit = position.step;
         while culprit + 1 < last {
             self.program(culprit).run()?;
-            if !self.is_finite()? {
+            if !is_finite(&self.state()?) {
                 break;
             }
             culprit += 1;

@@ -11,7 +11,7 @@ use crate::train::feed::Epoch;
 
 impl Trainer {
     /// The order of an epoch's examples: sorted by random words, a pure function of seed and epoch.
-    fn order(&self, epoch: u32) -> Vec<u32> {
+    pub(super) fn order(&self, epoch: u32) -> Vec<u32> {
         let key = self.key();
         let mut keyed: Vec<([u32; 2], u32)> = self
             .train
