@@ -2,8 +2,8 @@
 //! in f32 and on a GPU adapter (a software one will do).
 
 use adamant::attack::{
-    Attack, Ball, Classifier, Evaluation, Fgsm, FgsmRs, Names, Norm, Pgd, RecordedAttack, ThreatModel,
-    Verdicts,
+    Attack, Ball, Classifier, Evaluation, Fgsm, FgsmRs, Inputs, Names, Norm, Pgd, RecordedAttack,
+    ThreatModel, Verdicts,
 };
 use adamant::data::Dataset;
 use adamant::nn::architectures::{self, Mlp};
@@ -11,7 +11,7 @@ use adamant::nn::{Architecture, Mode, Net, Params};
 use adamant::philox;
 use adamant::plan::{Precision, Schedule};
 use adamant::tape::{Augment, Draw, Purpose};
-use adamant::train::{Outcome, Recipe, Silent, Trainer, Weights};
+use adamant::train::{Outcome, Recipe, Silent, Trainer, Weights, examples};
 use adamant::{DType, Device, Host, Plan, Program, Shape, Store, Tape};
 use proptest::prelude::*;
 use std::sync::OnceLock;
@@ -95,9 +95,7 @@ impl Subject {
             store.put(&param.name, param.shape, &Host::F32(values)).unwrap();
         }
         let data = dataset(input);
-        let [h, w, c] = input;
-        store.put("data.images", [IMAGES, h, w, c], &Host::U8(data.images.clone())).unwrap();
-        store.put("data.labels", [IMAGES], &Host::U32(data.labels)).unwrap();
+        examples::put(&store, "data", &data).unwrap();
         let mut subject = Subject { architecture, store, labels: vec![0; IMAGES], precision };
         // The bias of the last layer takes the mean of the logits away, so that every class is predicted.
         let logits = subject.logits(&(0..IMAGES as u32).collect::<Vec<_>>());
@@ -117,6 +115,7 @@ impl Subject {
             architecture: self.architecture.as_ref(),
             mode: Mode::Eval,
             examples: IMAGES,
+            inputs: Inputs::Images,
             precision: self.precision,
         }
     }
@@ -392,6 +391,7 @@ fn on_a_linear_model_the_attack_lowers_the_margin_by_epsilon_times_the_dual_norm
             architecture: &architecture,
             mode: Mode::Eval,
             examples: 8,
+            inputs: Inputs::Images,
             precision: Precision::F32,
         };
         let attacks: [(&dyn Attack, f64); 3] = [

@@ -21,7 +21,7 @@ fn directions(device: &Device, precision: Precision) -> Store {
     let store = Store::new(device);
     checkpoint::put_weights(&store, &params, &weights).unwrap();
     let noise = |i: usize| if i.wrapping_mul(2_654_435_761) >> 7 & 1 == 0 { 0.2 } else { -0.2 };
-    let pixels = sample.images[..IMAGES * 784].iter().enumerate();
+    let pixels = (0..IMAGES).flat_map(|i| sample.image(i)).enumerate();
     let pixels = pixels.map(|(i, &byte)| (f64::from(byte) / 255.0 + noise(i)).clamp(0.0, 1.0)).collect();
     store.put("x", [IMAGES, 28, 28, 1], &Host::F64(pixels)).unwrap();
     store.put("labels", [IMAGES], &Host::U32(sample.labels[..IMAGES].to_vec())).unwrap();

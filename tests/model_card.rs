@@ -1,11 +1,11 @@
 //! The hardened models under models/: their recipes are whole, their weights do what the card says, and every device
 //! gives the same verdicts.
 
-use adamant::attack::{Classifier, Evaluation, Norm, Pgd, Rational, ThreatModel, Verdicts};
+use adamant::attack::{Classifier, Evaluation, Inputs, Norm, Pgd, Rational, ThreatModel, Verdicts};
 use adamant::nn::{Mode, Params, architectures};
 use adamant::plan::Precision;
-use adamant::train::{Recipe, checkpoint};
-use adamant::{Device, Host, Store, data};
+use adamant::train::{Recipe, checkpoint, examples};
+use adamant::{Device, Store, data};
 use std::path::Path;
 
 fn folder() -> std::path::PathBuf {
@@ -43,15 +43,14 @@ fn attack(device: &Device) -> Verdicts {
         checkpoint::load_weights(&folder().join("weights.safetensors"), architecture.as_ref(), &params);
     let store = Store::new(device);
     checkpoint::put_weights(&store, &params, &weights.unwrap()).unwrap();
-    let [h, w, c] = data.image;
-    store.put("test.images", [data.len(), h, w, c], &Host::U8(data.images.clone())).unwrap();
-    store.put("test.labels", [data.len()], &Host::U32(data.labels.clone())).unwrap();
+    examples::put(&store, "test", &data).unwrap();
     let threat = ThreatModel { norm: Norm::Linf, epsilon: Rational::from(0.3) };
     let pgd = Pgd { threat, steps: 40, step_size: Rational::from(0.01), random_start: true };
     let on = Classifier {
         architecture: architecture.as_ref(),
         mode: Mode::Eval,
         examples: data.len(),
+        inputs: Inputs::Images,
         precision: Precision::F32,
     };
     let judge = Evaluation::compile(&store, &pgd, on, "test", 250).unwrap();

@@ -23,7 +23,7 @@ pub fn logits(
     let names = |batch: usize| Names::new(&format!("logits {batch} {data}"), data);
     let record = |batch: usize| {
         let (tape, names) = (Tape::new(), names(batch));
-        let all = tape.source(&names.images(), on.images(batch).with(0, on.examples), DType::U8);
+        let all = tape.source(&names.images(), on.images(batch).with(0, on.examples), on.inputs.dtype());
         let x = all.gather_rows(names.draw(&tape, batch).example);
         let logits = on.architecture.forward(&Net::new(&tape, on.mode), x);
         tape.assign(&names.of("logits"), logits);
@@ -113,7 +113,7 @@ impl Evaluation {
         data: &str,
         batch: usize,
     ) -> Result<[Schedule; 4]> {
-        let names = Evaluation::names(attack, data, batch);
+        let names = Evaluation::names(attack, data, batch).with_inputs(on.inputs);
         let none = Augment::default();
         let load = RecordedAttack::record_load(attack, on, &names, batch, Purpose::EVALUATION_START, none);
         let step = RecordedAttack::schedule_step(attack, on, &names, batch, true)?;
@@ -149,12 +149,12 @@ impl Evaluation {
         let record = |batch| Evaluation::schedules(attack, on, data, batch);
         // Where not even one image fits, compiling says what is lacking.
         let batch = largest_batch(store, batch, record).unwrap_or(1);
-        let names = Evaluation::names(attack, data, batch);
+        let names = Evaluation::names(attack, data, batch).with_inputs(on.inputs);
         let [load, step, judge_clean, judge_adversarial] = Evaluation::schedules(attack, on, data, batch)?;
         let recorded = RecordedAttack::of(load, step, attack.steps(), store)?;
         let epsilon = attack.threat().epsilon.value();
         let elements = on.images(1).len();
-        let radius = attack.threat().projection_radius(epsilon, elements);
+        let radius = on.projection_radius(attack.threat(), epsilon);
         store.put(&names.of("radius"), Shape::scalar(), &Host::F64(vec![radius]))?;
         store.put(&names.of("step"), Shape::scalar(), &Host::F64(vec![attack.step_size()]))?;
         Ok(Evaluation {

@@ -15,9 +15,9 @@ pub use alignment::Alignment;
 pub use evaluate::{Adversarial, Evaluation, Verdicts, logits};
 pub use fgsm::{Fgsm, FgsmRs};
 pub use pgd::Pgd;
-pub use recorded::{Classifier, Names, RecordedAttack};
+pub use recorded::{Classifier, Inputs, Names, RecordedAttack};
 pub use targets::Targets;
-pub use threat::{Ball, Norm, Rational, ThreatModel};
+pub use threat::{Ball, Limits, Norm, Rational, ThreatModel};
 
 use crate::tape::{Draw, Purpose, Var};
 

@@ -4,7 +4,7 @@
 //! there: gathering, random start, K steps. The step's plan asks for the image's gradient alone, so it launches
 //! nothing for weights.
 
-use super::{Ascent, Attack, Ball, Norm, Targets};
+use super::{Ascent, Attack, Ball, Limits, Norm, Targets, ThreatModel};
 use crate::error::Result;
 use crate::nn::{Architecture, Mode, Net};
 use crate::plan::{Options, Plan, Precision, Schedule, Step};
@@ -19,17 +19,23 @@ pub struct Names {
     data: String,
     /// Classes, where targets are soft.
     soft: Option<usize>,
+    inputs: Inputs,
 }
 
 impl Names {
     /// Names that begin with `prefix`, on the data set whose tensors begin with `data`.
     pub fn new(prefix: &str, data: &str) -> Names {
-        Names { prefix: prefix.into(), data: data.into(), soft: None }
+        Names { prefix: prefix.into(), data: data.into(), soft: None, inputs: Inputs::Images }
     }
 
     /// These names, where loading a batch also assigns `targets`, f32 `[B, classes]`: see [`Targets`].
     pub fn with_soft_targets(self, classes: usize) -> Names {
         Names { soft: Some(classes), ..self }
+    }
+
+    /// These names, where the examples of the data set are as `inputs` says.
+    pub fn with_inputs(self, inputs: Inputs) -> Names {
+        Names { inputs, ..self }
     }
 
     /// A tensor of the attack: `example` (u32 `[B]`, which examples), `key` and `counter` (u32 `[2]`, random
@@ -38,7 +44,15 @@ impl Names {
         format!("{}.{what}", self.prefix)
     }
 
-    /// The data set's bytes, u8 `[N,H,W,C]`.
+    /// What an attacker may do to the data set's vectors of features: its tensors `least`, `most`, `down` and `up`, f32
+    /// `[1,1,1,F]`, see [`Limits`].
+    fn limits<'t>(&self, tape: &'t Tape, images: Shape) -> Limits<'t> {
+        let one = images.with(0, 1);
+        let source = |what: &str| tape.source(&format!("{}.{what}", self.data), one, DType::F32);
+        Limits { least: source("least"), most: source("most"), down: source("down"), up: source("up") }
+    }
+
+    /// The data set's bytes, u8 `[N,H,W,C]`, or features, f32 `[N,1,1,F]`.
     pub fn images(&self) -> String {
         format!("{}.images", self.data)
     }
@@ -77,6 +91,10 @@ impl Names {
             step: source("step", Shape::scalar()),
             lower: source("lower", images),
             upper: source("upper", images),
+            changeable: match self.inputs {
+                Inputs::Images => None,
+                Inputs::Features { .. } => Some(self.limits(tape, images).changeable()),
+            },
         }
     }
 
@@ -90,6 +108,29 @@ impl Names {
     }
 }
 
+/// What the examples of a data set are on a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Inputs {
+    /// Images as bytes, of which 255 is 1; an attacker may change every pixel within [0, 1].
+    #[default]
+    Images,
+    /// Vectors of features as f32, with bounds and what may be changed beside them.
+    Features {
+        /// The largest value without its sign: roundings are in proportion to it.
+        magnitude: f32,
+    },
+}
+
+impl Inputs {
+    /// What they are stored as.
+    pub fn dtype(self) -> DType {
+        match self {
+            Inputs::Images => DType::U8,
+            Inputs::Features { .. } => DType::F32,
+        }
+    }
+}
+
 /// A network as an attack sees it.
 #[derive(Clone, Copy)]
 pub struct Classifier<'a> {
@@ -99,6 +140,8 @@ pub struct Classifier<'a> {
     pub mode: Mode,
     /// Examples of the data set on the device.
     pub examples: usize,
+    /// What they are.
+    pub inputs: Inputs,
     /// What the gradients of an attack on it are computed in.
     pub precision: Precision,
 }
@@ -113,6 +156,16 @@ impl Classifier<'_> {
     pub fn images(&self, batch: usize) -> Shape {
         let [h, w, c] = self.architecture.input();
         Shape::new(&[batch, h, w, c])
+    }
+
+    /// The radius that projections use for a radius of `epsilon`, see [`ThreatModel::projection_radius`], which is told
+    /// for values of at most 1: larger ones are those times a number.
+    pub fn projection_radius(&self, threat: &ThreatModel, epsilon: f64) -> f64 {
+        let magnitude = match self.inputs {
+            Inputs::Images => 1.0,
+            Inputs::Features { magnitude } => f64::from(magnitude).max(1.0),
+        };
+        magnitude * threat.projection_radius(epsilon / magnitude, self.images(1).len())
     }
 }
 
@@ -138,7 +191,7 @@ impl RecordedAttack {
         let tape = Tape::new();
         let images = on.images(batch);
         let draw = names.draw(&tape, batch);
-        let all = tape.source(&names.images(), images.with(0, on.examples), DType::U8);
+        let all = tape.source(&names.images(), images.with(0, on.examples), on.inputs.dtype());
         let all_labels = tape.source(&names.all_labels(), [on.examples], DType::U32);
         let x = tape.scope("load", || match augment.is_none() {
             true => all.gather_rows(draw.example),
@@ -152,7 +205,13 @@ impl RecordedAttack {
         let radius = names.source(&tape, "radius", [], DType::F32);
         let step = names.source(&tape, "step", [], DType::F32);
         tape.scope("start", || {
-            let ball = Ball::new(attack.threat().norm, x, radius, step);
+            let norm = attack.threat().norm;
+            let ball = match names.inputs {
+                Inputs::Images => Ball::new(norm, x, radius, step),
+                Inputs::Features { .. } => {
+                    Ball::of_features(norm, x, radius, step, names.limits(&tape, images))
+                }
+            };
             tape.assign(&names.of("lower"), ball.lower);
             tape.assign(&names.of("upper"), ball.upper);
             tape.assign(&names.of("adversarial"), attack.start(&ball, draw, purpose));

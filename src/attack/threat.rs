@@ -139,17 +139,66 @@ pub struct Ball<'t> {
     pub radius: Var<'t>,
     /// Length of a step of ascent; a scalar or `[B,1,1,1]`.
     pub step: Var<'t>,
-    /// Linf: least value allowed for each pixel; as x.
+    /// Least value allowed for each pixel or feature; as x. Under L2 the box's bound, and used for features alone.
     pub lower: Var<'t>,
-    /// Linf: greatest value allowed for each pixel; as x.
+    /// Greatest value allowed for each pixel or feature; as `lower`.
     pub upper: Var<'t>,
+    /// Vectors of features: 1 for what may be changed and 0 for what may not, `[1,1,1,F]`. Of images all may be.
+    pub changeable: Option<Var<'t>>,
+}
+
+/// What an attacker may do to vectors of features, on a tape; each `[1,1,1,F]`.
+#[derive(Clone, Copy)]
+pub struct Limits<'t> {
+    /// Least value of each feature.
+    pub least: Var<'t>,
+    /// Greatest value of each feature.
+    pub most: Var<'t>,
+    /// 1 where a feature may be made smaller, else 0.
+    pub down: Var<'t>,
+    /// 1 where a feature may be made greater, else 0.
+    pub up: Var<'t>,
+}
+
+impl<'t> Limits<'t> {
+    /// 1 where a feature may be changed, else 0.
+    pub fn changeable(self) -> Var<'t> {
+        self.down.max(self.up)
+    }
 }
 
 impl<'t> Ball<'t> {
     /// The ball around x; the bounds are recorded.
     pub fn new(norm: Norm, x: Var<'t>, radius: Var<'t>, step: Var<'t>) -> Ball<'t> {
         let (lower, upper) = ((x - radius).clamp(0.0, 1.0), (x + radius).clamp(0.0, 1.0));
-        Ball { norm, x, radius, step, lower, upper }
+        Ball { norm, x, radius, step, lower, upper, changeable: None }
+    }
+
+    /// The ball around vectors of features x `[B,1,1,F]` in their bounds. What may not be changed has x as both its
+    /// bounds, so that it is x to the bit wherever a projection ends.
+    pub fn of_features(
+        norm: Norm,
+        x: Var<'t>,
+        radius: Var<'t>,
+        step: Var<'t>,
+        limits: Limits<'t>,
+    ) -> Ball<'t> {
+        let Limits { least, most, down, up } = limits;
+        let within = |bound: Var<'t>| bound.max(least).min(most);
+        let all = |of: Var<'t>| of.broadcast_to(x.shape());
+        let (lower, upper) = match norm {
+            Norm::Linf => (within(x - down * radius), within(x + up * radius)),
+            Norm::L2 => (all(down).select(all(least), x), all(up).select(all(most), x)),
+        };
+        Ball { norm, x, radius, step, lower, upper, changeable: Some(limits.changeable()) }
+    }
+
+    /// What of `direction` leads along features that may be changed.
+    fn along(&self, direction: Var<'t>) -> Var<'t> {
+        match self.changeable {
+            Some(mask) => direction * mask,
+            None => direction,
+        }
     }
 
     /// A step of ascent along the gradient of the loss, projected into the ball and the box.
@@ -159,6 +208,7 @@ impl<'t> Ball<'t> {
         match self.norm {
             Norm::Linf => self.project(gradient.sign() * self.step + current),
             Norm::L2 => {
+                let gradient = self.along(gradient);
                 let length = gradient.norm_l2().affine(1.0, 1e-10);
                 self.project(gradient * (self.step / length) + current)
             }
@@ -169,8 +219,16 @@ impl<'t> Ball<'t> {
     /// pixel away from x).
     pub fn project(&self, candidate: Var<'t>) -> Var<'t> {
         match self.norm {
-            Norm::Linf => candidate.max(self.lower).min(self.upper),
-            Norm::L2 => self.into_l2(candidate).clamp(0.0, 1.0),
+            Norm::Linf => self.into_box(candidate),
+            Norm::L2 => self.into_box(self.into_l2(candidate)),
+        }
+    }
+
+    /// Between the least and the greatest values allowed: under Linf those of ball and box, under L2 those of the box.
+    fn into_box(self, candidate: Var<'t>) -> Var<'t> {
+        match (self.norm, self.changeable) {
+            (Norm::L2, None) => candidate.clamp(0.0, 1.0),
+            _ => candidate.max(self.lower).min(self.upper),
         }
     }
 
@@ -182,22 +240,22 @@ impl<'t> Ball<'t> {
     }
 
     /// A random point of the ball. Linf: uniform. L2: a uniform direction at a uniform distance (as torchattacks and
-    /// Rice et al.). `clip` clips it to the box too; fgsm-rs on MNIST does not before its one gradient (spec 2.2).
+    /// Rice et al.). `clip` clips it to the box too; fgsm-rs on MNIST does not before its one gradient (spec 2.2). Vectors
+    /// of features are always in their bounds.
     pub fn random_start(&self, draw: Draw<'t>, purpose: Purpose, clip: bool) -> Var<'t> {
         let shape = self.x.shape();
         let start = match self.norm {
-            Norm::Linf => draw.uniform(purpose, shape).affine(2.0, -1.0) * self.radius + self.x,
+            Norm::Linf => self.along(draw.uniform(purpose, shape).affine(2.0, -1.0) * self.radius) + self.x,
             Norm::L2 => {
-                let direction = draw.normal(purpose, shape);
+                let direction = self.along(draw.normal(purpose, shape));
                 let one = Shape::new(&[shape[0], 1, 1, 1]);
                 let distance = draw.uniform(purpose.next(), one) * self.radius;
                 direction * (distance / direction.norm_l2().affine(1.0, 1e-10)) + self.x
             }
         };
-        match (clip, self.norm) {
-            (false, _) => start,
-            (true, Norm::Linf) => start.max(self.lower).min(self.upper),
-            (true, Norm::L2) => start.clamp(0.0, 1.0),
+        match clip || self.changeable.is_some() {
+            true => self.into_box(start),
+            false => start,
         }
     }
 }

@@ -2,20 +2,16 @@
 //!
 //! An IDX file is two zero bytes, the element type (8: unsigned byte), the number of axes, the axes' extents as
 //! big-endian u32, and the elements, last axis fastest. Images are `00 00 08 03` with extents \[N, H, W\], labels
-//! `00 00 08 01` with extent \[N\]. Either may be gzipped, which is told from the contents, not from the name.
+//! `00 00 08 01` with extent \[N\]. Either may be packed by gzip, xz or zstd, which is told from the contents, not from the
+//! name.
 //! Format: LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
 //!
 //! Nothing a file says is believed before it is seen: no more memory is taken than bytes arrive, no more is inflated
 //! than the header promised.
 
+use super::stream::{MOST_BYTES, Stream};
 use crate::{Error, Result};
-use flate2::bufread::MultiGzDecoder;
-use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
-
-/// Largest number of pixels or labels accepted, 4 GiB: five times what 60 000 images of 112x112 take.
-const MOST_BYTES: u64 = 4 << 30;
 
 /// Longest side of an image accepted, in pixels.
 const MOST_SIDE: u32 = 1 << 14;
@@ -60,61 +56,51 @@ impl Content {
     }
 }
 
-/// Read the images in the IDX file `path`, plain or gzipped.
+/// Read the images in the IDX file `path`, plain or packed.
 ///
 /// # Errors
 /// [`Error::Io`] where it cannot be read, [`Error::File`] where it is not exactly a file of images.
 pub fn read_images(path: &Path) -> Result<Images> {
-    parse_images(open(path)?, path)
+    images(Stream::open(path)?, path)
 }
 
-/// Read the labels in the IDX file `path`, plain or gzipped.
+/// Read the labels in the IDX file `path`, plain or packed.
 ///
 /// # Errors
 /// As [`read_images`].
 pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
-    parse_labels(open(path)?, path)
+    Ok(body(Stream::open(path)?, path, Content::Labels)?.1)
 }
 
-/// Read images from `source`, plain or gzipped; `path` names it in errors.
+/// Images of the bytes `source`, plain or packed; `path` names it in errors.
 ///
 /// # Errors
 /// As [`read_images`].
-pub fn parse_images(source: impl BufRead, path: &Path) -> Result<Images> {
-    let (extents, pixels) = parse(source, path, Content::Images)?;
+pub fn parse_images(source: &[u8], path: &Path) -> Result<Images> {
+    images(Stream::of(source, source.len() as u64, path)?, path)
+}
+
+fn images(stream: Stream<'_>, path: &Path) -> Result<Images> {
+    let (extents, pixels) = body(stream, path, Content::Images)?;
     let [count, height, width] = [0, 1, 2].map(|axis| extents[axis] as usize);
     Ok(Images { count, height, width, pixels })
 }
 
-/// Read labels from `source`, plain or gzipped; `path` names it in errors.
+/// Labels of the bytes `source`, plain or packed; `path` names it in errors.
 ///
 /// # Errors
 /// As [`read_images`].
-pub fn parse_labels(source: impl BufRead, path: &Path) -> Result<Vec<u8>> {
-    Ok(parse(source, path, Content::Labels)?.1)
-}
-
-fn open(path: &Path) -> Result<BufReader<File>> {
-    let file = File::open(path).map_err(|error| Error::io(path, "could not open the data file", error))?;
-    Ok(BufReader::with_capacity(1 << 16, file))
-}
-
-fn parse(mut source: impl BufRead, path: &Path, content: Content) -> Result<(Vec<u32>, Vec<u8>)> {
-    let start = source.fill_buf().map_err(|error| Error::io(path, "could not read the data file", error))?;
-    if start.starts_with(&[0x1f, 0x8b]) {
-        body(MultiGzDecoder::new(source), path, content, true)
-    } else {
-        body(source, path, content, false)
-    }
+pub fn parse_labels(source: &[u8], path: &Path) -> Result<Vec<u8>> {
+    Ok(body(Stream::of(source, source.len() as u64, path)?, path, Content::Labels)?.1)
 }
 
 /// Header and elements, from a stream that is no longer compressed.
-fn body(mut stream: impl Read, path: &Path, content: Content, gzipped: bool) -> Result<(Vec<u32>, Vec<u8>)> {
+fn body(mut stream: Stream<'_>, path: &Path, content: Content) -> Result<(Vec<u32>, Vec<u8>)> {
     let refuse = |why: String| Err(Error::file(path, why));
-    let unpacked = if gzipped { " after unpacking" } else { "" };
+    let unpacked = if stream.packing().is_some() { " after unpacking" } else { "" };
 
     let length = 4 + 4 * content.axes();
-    let header = take(&mut stream, length as u64, path)?;
+    let header = stream.take(length as u64)?;
     if header.is_empty() {
         return refuse(format!(
             "is empty{unpacked}, but {} in IDX format were expected: download or copy it again",
@@ -159,7 +145,7 @@ fn body(mut stream: impl Read, path: &Path, content: Content, gzipped: bool) -> 
         ));
     };
 
-    let elements = take(&mut stream, promised + 1, path)?;
+    let elements = stream.take(promised + 1)?;
     let found = elements.len() as u64;
     if found < promised {
         return refuse(format!(
@@ -176,32 +162,6 @@ fn body(mut stream: impl Read, path: &Path, content: Content, gzipped: bool) -> 
         ));
     }
     Ok((extents, elements))
-}
-
-/// Up to `most` bytes of `stream`, taking memory only as they arrive.
-fn take(stream: &mut impl Read, most: u64, path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(most.min(1 << 16) as usize);
-    match stream.take(most).read_to_end(&mut bytes) {
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(match error.kind() {
-            ErrorKind::UnexpectedEof => Error::file(
-                path,
-                format!(
-                    "is cut short: its gzip stream ends in the middle, {} bytes into this part: download or copy it \
-                     again",
-                    bytes.len()
-                ),
-            ),
-            ErrorKind::InvalidInput | ErrorKind::InvalidData => Error::file(
-                path,
-                format!(
-                    "is damaged: its gzip stream cannot be unpacked ({error}): download or copy it again"
-                ),
-            ),
-            ErrorKind::OutOfMemory => Error::file(path, "does not fit into memory"),
-            _ => Error::io(path, "could not read the data file", error),
-        }),
-    }
 }
 
 /// What `header` is the start of, where it is not the start of `content`.
@@ -222,7 +182,7 @@ fn foreign(header: &[u8], content: Content) -> Option<String> {
         [1 | 3, 8, 0, 0, ..] => "an IDX file in the wrong byte order".into(),
         [0x1f, 0x8b, ..] => "it was gzipped twice: unpack it once".into(),
         [b'P', b'K', ..] => "a zip archive: unpack it".into(),
-        [0xfd, b'7', b'z', ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => "an xz or zstd archive: unpack it".into(),
+        [0xfd, b'7', b'z', ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => "it was packed twice: unpack it once".into(),
         [0x89, b'P', b'N', b'G', ..] => "a PNG picture".into(),
         _ if text.starts_with("<!doc") || text.starts_with("<html") || text.starts_with("<?xml") => {
             "a web page: the download went wrong".into()
@@ -246,11 +206,12 @@ fn describe(extents: &[u32]) -> String {
 
 /// The file in `folder` that goes by one of the names of `stem` ("train-images-idx3-ubyte"), if there is one.
 ///
-/// The names that archives and programs in use give it: with `-` or `.` before `idx`, plain or gzipped.
+/// The names that archives and programs in use give it: with `-` or `.` before `idx`, plain or packed.
 pub fn find(folder: &Path, stem: &str) -> Option<PathBuf> {
     let dotted = stem.replace("-idx", ".idx");
-    [stem.to_string(), dotted.clone(), format!("{stem}.gz"), format!("{dotted}.gz")]
+    ["", ".gz", ".xz", ".zst"]
         .into_iter()
+        .flat_map(|packing| [format!("{stem}{packing}"), format!("{dotted}{packing}")])
         .map(|name| folder.join(name))
         .find(|path| path.is_file())
 }

@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::files::write_atomically;
 use crate::nn::{Architecture, Mode};
 use crate::plan::Precision;
-use crate::tensor::{Host, Store};
-use crate::train::EVALUATION_BATCH;
+use crate::tensor::Store;
+use crate::train::{EVALUATION_BATCH, examples};
 use serde_json::json;
 use std::path::Path;
 
@@ -50,11 +50,14 @@ impl Results {
         seed: u64,
         mut progress: impl FnMut(&str, usize, usize),
     ) -> Result<Results> {
-        let [h, w, c] = data.image;
-        store.put("test.images", [data.len(), h, w, c], &Host::U8(data.images.clone()))?;
-        store.put("test.labels", [data.len()], &Host::U32(data.labels.clone()))?;
-        let on =
-            Classifier { architecture, mode: Mode::Eval, examples: data.len(), precision: Precision::F32 };
+        examples::put(store, "test", data)?;
+        let on = Classifier {
+            architecture,
+            mode: Mode::Eval,
+            examples: data.len(),
+            inputs: examples::inputs(data),
+            precision: Precision::F32,
+        };
         let batch = EVALUATION_BATCH.min(data.len());
         let all: Vec<u32> = (0..data.len() as u32).collect();
         let fgsm = Fgsm { threat: pgd.threat.clone() };

@@ -1,6 +1,7 @@
 //! Training: recipes, methods, optimisers, schedules, checkpoints, and the loop.
 
 pub mod checkpoint;
+pub mod examples;
 mod feed;
 mod method;
 mod optimizer;

@@ -1,7 +1,7 @@
 //! Whole networks, the attack's step and the training step: fused and unfused plans give the same bits.
 
 use crate::{assert_same_bits, uniform};
-use adamant::attack::{Attack, Classifier, Fgsm, Names, Norm, Pgd, RecordedAttack, ThreatModel};
+use adamant::attack::{Attack, Classifier, Fgsm, Inputs, Names, Norm, Pgd, RecordedAttack, ThreatModel};
 use adamant::nn::{Architecture, Mode, Net, Params, architectures};
 use adamant::plan::Precision;
 use adamant::train::{Optimizer, Recipe};
@@ -18,7 +18,7 @@ const BATCH: usize = 5;
 const CLASSES: usize = 10;
 
 pub fn classifier(architecture: &dyn Architecture, mode: Mode) -> Classifier<'_> {
-    Classifier { architecture, mode, examples: 9, precision: Precision::F32 }
+    Classifier { architecture, mode, examples: 9, inputs: Inputs::Images, precision: Precision::F32 }
 }
 
 pub fn pgd(norm: Norm) -> Pgd {

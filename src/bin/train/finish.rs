@@ -7,6 +7,7 @@ use adamant::data::Data;
 use adamant::nn::{Mode, architectures};
 use adamant::plan::Precision;
 use adamant::report::{Progress, Results, curves, overfitting, results};
+use adamant::train::examples::inputs;
 use adamant::train::{EVALUATION_BATCH, Trainer, checkpoint};
 use adamant::{Result, Store};
 use std::path::Path;
@@ -79,6 +80,7 @@ pub(crate) fn finish(
             architecture: architecture.as_ref(),
             mode: Mode::Eval,
             examples: examples.len(),
+            inputs: inputs(&data.test),
             precision: Precision::F32,
         };
         let batch = EVALUATION_BATCH.min(examples.len());

@@ -14,8 +14,8 @@ pub use run::Outcome;
 
 use super::checkpoint::{self, Position, Weights};
 use super::feed::Feed;
-use super::{CheckpointEvery, Decayed, Method, Optimizer, Recipe, Schedule, method};
-use crate::attack::{Classifier, Names};
+use super::{CheckpointEvery, Decayed, Method, Optimizer, Recipe, Schedule, examples, method};
+use crate::attack::{Classifier, Inputs, Names};
 use crate::data::Dataset;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -55,6 +55,8 @@ pub struct Trainer {
     /// Examples held out.
     validation: Vec<u32>,
     labels: Vec<u32>,
+    /// What the examples are.
+    inputs: Inputs,
     /// SHA-256 of the data set.
     data: String,
     plans: Vec<(usize, BatchPlans)>,
@@ -93,7 +95,12 @@ impl Trainer {
             ));
         }
         let [h, w, _] = data.image;
-        if recipe.augment()?.padding >= h.min(w) {
+        let augment = recipe.augment()?;
+        if !augment.is_none() && examples::inputs(data) != Inputs::Images {
+            let why = format!("it changes images, but `{}` holds {}", data.name, data.kind());
+            return Err(Error::argument("augment", format!("`{}`", recipe.augment.join(",")), why));
+        }
+        if augment.padding >= h.min(w) {
             let why = format!("the crop's padding must be smaller than the images, which are {h} by {w}");
             return Err(Error::argument("augment", format!("`{}`", recipe.augment.join(",")), why));
         }
@@ -115,9 +122,7 @@ impl Trainer {
         }
         let params = Params::of(architecture.as_ref())?;
         let store = Store::new(device);
-        let [h, w, c] = data.image;
-        store.put("train.images", [data.len(), h, w, c], &Host::U8(data.images.clone()))?;
-        store.put("train.labels", [data.len()], &Host::U32(data.labels.clone()))?;
+        examples::put(&store, "train", data)?;
         let mut trainer = Trainer {
             method: method(&recipe)?,
             optimizer: Optimizer::of(&recipe)?,
@@ -129,6 +134,7 @@ impl Trainer {
             train,
             validation,
             labels: data.labels.clone(),
+            inputs: examples::inputs(data),
             data: data.sha256.clone(),
             plans: Vec::new(),
             watched: Watched::default(),
@@ -230,7 +236,7 @@ impl Trainer {
 
     fn on(&self, mode: Mode) -> Classifier<'_> {
         let (architecture, precision) = (self.architecture.as_ref(), Precision::F32);
-        Classifier { architecture, mode, examples: self.labels.len(), precision }
+        Classifier { architecture, mode, examples: self.labels.len(), inputs: self.inputs, precision }
     }
 
     /// The network as the attack inside training sees it.
@@ -240,6 +246,6 @@ impl Trainer {
 
     /// Names of the tensors of a batch. (A run whose images are mixed says so here: see [`crate::attack::Targets`].)
     fn names(&self, batch: usize) -> Names {
-        Names::new(&format!("batch{batch}"), "train")
+        Names::new(&format!("batch{batch}"), "train").with_inputs(self.inputs)
     }
 }

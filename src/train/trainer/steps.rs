@@ -51,12 +51,12 @@ impl Trainer {
     pub(super) fn epoch(&self, epoch: u32) -> Result<Epoch> {
         let per_epoch = self.updates_an_epoch();
         let first = u64::from(epoch) * per_epoch;
-        let elements = self.architecture.input().iter().product::<usize>();
+        let on = self.attacked()?;
         let threat = self.method.attack().threat();
         let mut scalars: Vec<(&'static str, Vec<f64>)> = Vec::new();
         for update in first..first + per_epoch {
             let (rate, epsilon, length) = self.rates(update)?;
-            let own = [("radius", threat.projection_radius(epsilon, elements)), ("step", length)];
+            let own = [("radius", on.projection_radius(threat, epsilon)), ("step", length)];
             let row = own.into_iter().chain(self.optimizer.scalars(update + 1, rate));
             for (at, (name, value)) in row.enumerate() {
                 match scalars.get_mut(at) {

@@ -1,11 +1,9 @@
-//! Data sets: the embedded sample, good files in every accepted form, and every kind of bad file.
+//! IDX files and the embedded sample.
 
+use crate::{assert_says, gzip, load};
 use adamant::data::{self, Dataset, idx};
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use proptest::prelude::*;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 /// An IDX file of unsigned bytes.
@@ -14,12 +12,6 @@ fn idx_file(extents: &[u32], elements: &[u8]) -> Vec<u8> {
     file.extend(extents.iter().flat_map(|extent| extent.to_be_bytes()));
     file.extend_from_slice(elements);
     file
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 /// Contents of the four files: 6 training and 3 test images of 4x5 in 3 classes.
@@ -33,27 +25,12 @@ fn good() -> [(&'static str, Vec<u8>); 4] {
     ]
 }
 
-/// Load a folder with these files.
-fn load<'a>(files: impl IntoIterator<Item = (&'a str, Vec<u8>)>) -> adamant::Result<data::Data> {
-    let folder = tempfile::tempdir().unwrap();
-    for (name, bytes) in files {
-        fs::write(folder.path().join(name), bytes).unwrap();
-    }
-    data::load(folder.path().to_str().unwrap())
-}
-
 /// The error of a folder that is good but for `file`, which holds `bytes`; the error has to name the file.
 fn error_with(file: &str, bytes: Vec<u8>) -> String {
     let files = good().map(|(name, good)| (name, if name == file { bytes.clone() } else { good }));
     let error = load(files).unwrap_err().to_string();
     assert!(error.contains(file), "{error}: does not name {file}");
     error
-}
-
-fn assert_says(error: &str, words: &[&str]) {
-    for word in words {
-        assert!(error.contains(word), "`{error}` does not say `{word}`");
-    }
 }
 
 #[test]
@@ -102,7 +79,7 @@ fn plain_and_gzipped_files_under_all_names_are_the_same_data() {
     ];
     for other in others {
         let other = other.unwrap();
-        assert_eq!(other.train.images, plain.train.images);
+        assert_eq!(other.train.examples, plain.train.examples);
         assert_eq!((&other.train.sha256, &other.test.sha256), (&plain.train.sha256, &plain.test.sha256));
     }
 }

@@ -1,0 +1,276 @@
+//! What a data set is once it is loaded: labelled examples of one size.
+
+use super::Limits;
+use crate::{Error, Result};
+use sha2::{Digest, Sha256};
+
+/// What is classified: images, or vectors of features.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Examples {
+    /// Pixels \[N, H, W, C\], 0 to 255, which is 1 on the device. An attacker may change all of them, within 0 to 1.
+    Images(Vec<u8>),
+    /// Features \[N, F\], as they are on the device, and what an attacker may do to each.
+    Features(Vec<f32>, Limits),
+}
+
+/// Labelled examples of one size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// Short name, such as "mnist".
+    pub name: String,
+    /// What is classified.
+    pub examples: Examples,
+    /// The class of each example, 0 to `classes - 1`.
+    pub labels: Vec<u32>,
+    /// Height, width and channels of an image; \[1, 1, F\] for vectors of F features.
+    pub image: [usize; 3],
+    /// Number of classes.
+    pub classes: usize,
+    /// Name of each class.
+    pub class_names: Vec<String>,
+    /// Where the examples come from, for people.
+    pub source: String,
+    /// SHA-256, in hexadecimal, of everything a result depends on: extents, pixels or features with their limits, and
+    /// labels.
+    pub sha256: String,
+}
+
+/// A data set's training part and the test part that only final figures may see.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Data {
+    /// Images to train on and to hold out validation images from.
+    pub train: Dataset,
+    /// Images for the final figures.
+    pub test: Dataset,
+}
+
+impl Dataset {
+    /// The data set of these images \[N, H, W, C\] and labels.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where the counts do not match, there is no image, an extent is zero, or a label is not
+    /// below the number of names.
+    pub fn new(
+        name: impl Into<String>,
+        source: impl Into<String>,
+        image: [usize; 3],
+        images: Vec<u8>,
+        labels: Vec<u32>,
+        class_names: Vec<String>,
+    ) -> Result<Dataset> {
+        let name = name.into();
+        check(&name, image, images.len(), &labels, &class_names)?;
+        let hash = digest(image, &labels, class_names.len(), |hash| hash.update(&images));
+        let examples = Examples::Images(images);
+        let classes = class_names.len();
+        Ok(Dataset {
+            name,
+            examples,
+            labels,
+            image,
+            classes,
+            class_names,
+            source: source.into(),
+            sha256: hash,
+        })
+    }
+
+    /// The data set of these vectors of features \[N, F\] and labels; what an attacker may do to them is in `limits`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] as for [`Dataset::new`], and where a feature is not a number or outside its bounds.
+    pub fn of_features(
+        name: impl Into<String>,
+        source: impl Into<String>,
+        values: Vec<f32>,
+        limits: Limits,
+        labels: Vec<u32>,
+        class_names: Vec<String>,
+    ) -> Result<Dataset> {
+        let name = name.into();
+        let image = [1, 1, limits.len()];
+        check(&name, image, values.len(), &labels, &class_names)?;
+        if let Some(why) = limits.refusal(&values) {
+            return Err(Error::argument("data set", &name, why));
+        }
+        let hash = digest(image, &labels, class_names.len(), |hash| {
+            hash.update(b"features");
+            for part in [&values, &limits.least, &limits.most] {
+                part.iter().for_each(|value| hash.update(value.to_le_bytes()));
+            }
+            limits.changes.iter().for_each(|change| hash.update([*change as u8]));
+        });
+        let examples = Examples::Features(values, limits);
+        let classes = class_names.len();
+        Ok(Dataset {
+            name,
+            examples,
+            labels,
+            image,
+            classes,
+            class_names,
+            source: source.into(),
+            sha256: hash,
+        })
+    }
+
+    /// Number of examples.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no example.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Numbers an example is made of: H * W * C.
+    pub fn image_len(&self) -> usize {
+        self.image.iter().product()
+    }
+
+    /// Pixels of image `i`, \[H, W, C\].
+    ///
+    /// # Panics
+    /// Where `i` is not below [`Dataset::len`], or the examples are no images.
+    pub fn image(&self, i: usize) -> &[u8] {
+        match &self.examples {
+            Examples::Images(images) => &images[i * self.image_len()..][..self.image_len()],
+            Examples::Features(..) => panic!("`{}` holds vectors of features, no images", self.name),
+        }
+    }
+
+    /// What its examples are called: "images", or "feature vectors".
+    pub fn kind(&self) -> &'static str {
+        match self.examples {
+            Examples::Images(_) => "images",
+            Examples::Features(..) => "feature vectors",
+        }
+    }
+
+    /// Hold out `count` examples for validation: the indices that stay for training and those that are held out, each
+    /// ascending.
+    ///
+    /// Stratified: every class gives its share, rounded so that the shares add up. Which images of a class is a
+    /// function of `seed` alone.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where no image would be left to train on.
+    pub fn split_validation(&self, count: usize, seed: u64) -> Result<(Vec<u32>, Vec<u32>)> {
+        if count >= self.len() {
+            return Err(Error::argument(
+                "validation images",
+                count,
+                format!(
+                    "{} has {} {}, and some have to be left to train on",
+                    self.name,
+                    self.len(),
+                    self.kind()
+                ),
+            ));
+        }
+        let all: Vec<u32> = (0..self.len() as u32).collect();
+        Ok(self.choose(&all, count, seed))
+    }
+
+    /// Of the examples `among`, those that are left and `count` that are chosen (all, where there are no more), each
+    /// ascending; stratified and by `seed` alone, as [`Dataset::split_validation`].
+    pub fn choose(&self, among: &[u32], count: usize, seed: u64) -> (Vec<u32>, Vec<u32>) {
+        let count = count.min(among.len());
+        let mut members: Vec<Vec<u32>> = vec![Vec::new(); self.classes];
+        for &i in among {
+            members[self.labels[i as usize] as usize].push(i);
+        }
+        // Largest remainder: whole shares first, then one more to those who lost most by rounding down.
+        let all = among.len().max(1) as u128;
+        let share = |class: &Vec<u32>| class.len() as u128 * count as u128;
+        let mut quotas: Vec<usize> = members.iter().map(|class| (share(class) / all) as usize).collect();
+        let mut by_loss: Vec<usize> = (0..self.classes).collect();
+        by_loss.sort_by_key(|&class| std::cmp::Reverse(share(&members[class]) % all));
+        let missing = count - quotas.iter().sum::<usize>();
+        for &class in &by_loss[..missing] {
+            quotas[class] += 1;
+        }
+
+        let (mut left, mut chosen) = (Vec::with_capacity(among.len() - count), Vec::with_capacity(count));
+        for (mut class, quota) in members.into_iter().zip(quotas) {
+            class.sort_by_key(|&i| split_mix(seed ^ split_mix(i.into())));
+            chosen.extend_from_slice(&class[..quota]);
+            left.extend_from_slice(&class[quota..]);
+        }
+        left.sort_unstable();
+        chosen.sort_unstable();
+        (left, chosen)
+    }
+
+    /// The examples with these indices, in this order.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where there is none, or an index is out of range.
+    pub fn subset(&self, indices: &[u32]) -> Result<Dataset> {
+        if let Some(&i) = indices.iter().find(|&&i| i as usize >= self.len()) {
+            return Err(Error::argument(
+                "example",
+                i,
+                format!("{} has {} {}", self.name, self.len(), self.kind()),
+            ));
+        }
+        let labels = indices.iter().map(|&i| self.labels[i as usize]).collect();
+        let source = format!("{} of the {} {} of {}", indices.len(), self.len(), self.kind(), self.source);
+        let names = self.class_names.clone();
+        match &self.examples {
+            Examples::Images(images) => {
+                Dataset::new(&self.name, source, self.image, self.rows(images, indices), labels, names)
+            }
+            Examples::Features(values, limits) => {
+                let values = self.rows(values, indices);
+                Dataset::of_features(&self.name, source, values, limits.clone(), labels, names)
+            }
+        }
+    }
+
+    fn rows<T: Copy>(&self, table: &[T], indices: &[u32]) -> Vec<T> {
+        let row = self.image_len();
+        indices.iter().flat_map(|&i| &table[i as usize * row..][..row]).copied().collect()
+    }
+}
+
+/// Checks what every data set has to be.
+fn check(name: &str, image: [usize; 3], numbers: usize, labels: &[u32], classes: &[String]) -> Result<()> {
+    let refuse = |why: String| Err(Error::argument("data set", name, why));
+    let wanted = image.iter().try_fold(labels.len(), |total, &extent| total.checked_mul(extent));
+    if wanted != Some(numbers) {
+        return refuse(format!("{numbers} numbers do not make {} examples of {image:?}", labels.len()));
+    }
+    if numbers == 0 {
+        return refuse("holds no image".into());
+    }
+    if let Some(at) = labels.iter().position(|&label| label as usize >= classes.len()) {
+        return refuse(format!(
+            "label {} of image {at} is not one of the {} classes",
+            labels[at],
+            classes.len()
+        ));
+    }
+    Ok(())
+}
+
+/// SHA-256, in hexadecimal, of extents, what `contents` adds, and labels.
+fn digest(image: [usize; 3], labels: &[u32], classes: usize, contents: impl FnOnce(&mut Sha256)) -> String {
+    let mut hash = Sha256::new();
+    for extent in [labels.len(), image[0], image[1], image[2], classes] {
+        hash.update((extent as u64).to_le_bytes());
+    }
+    contents(&mut hash);
+    labels.iter().for_each(|label| hash.update(label.to_le_bytes()));
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The finaliser of SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014): a
+/// bijection that scatters neighbouring numbers.
+fn split_mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
