@@ -1,7 +1,7 @@
 //! Vectors of features under attack: what may not be changed never changes, bounds hold, to the bit.
 
 use adamant::attack::{
-    Attack, Classifier, Evaluation, Fgsm, FgsmRs, Inputs, Norm, Pgd, Rational, ThreatModel,
+    Attack, Classifier, Evaluation, Fgsm, FgsmRs, Inputs, Norm, Pgd, Rational, ThreatModel, logits,
 };
 use adamant::data::{Change, Dataset, Limits};
 use adamant::nn::{Mode, Params, architectures};
@@ -76,6 +76,11 @@ fn what_may_not_be_changed_never_changes_and_bounds_hold() {
             };
             assert_eq!(on.inputs, Inputs::Features { magnitude: limits.magnitude() });
             let all: Vec<u32> = (0..ROWS as u32).collect();
+            // Every row is right as it is: an attack leaves wrong ones alone.
+            let logits = logits(&store, on, "data", &all, ROWS).unwrap();
+            let says = |row: &[f32]| (0..3).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap() as u32;
+            let labels: Vec<u32> = logits.chunks(3).map(says).collect();
+            store.write_u32("data.labels", &labels).unwrap();
             for norm in [Norm::Linf, Norm::L2] {
                 for attack in epsilons.iter().flat_map(|&epsilon| attacks(norm, epsilon)) {
                     let judge = Evaluation::compile(&store, attack.as_ref(), on, "data", 10).unwrap();
@@ -127,6 +132,8 @@ fn training_on_features_learns_and_refuses_what_is_for_images() {
             step_size: "0.02".into(),
             batch: 32,
             epochs: 12,
+            learning_rate: 0.02,
+            weight_average: 0.0,
             validation: 60,
             ..Recipe::default()
         };

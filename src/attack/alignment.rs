@@ -6,7 +6,7 @@
 //! shows as a fall to about 0.
 
 use super::evaluate::padded;
-use super::{Ball, Classifier, Names, ThreatModel};
+use super::{Classifier, Names, ThreatModel};
 use crate::error::Result;
 use crate::nn::Net;
 use crate::plan::{Plan, Schedule, largest_batch};
@@ -28,14 +28,14 @@ impl Alignment {
     /// # Errors
     /// A shape error of the architecture.
     pub fn schedule(threat: &ThreatModel, on: Classifier<'_>, data: &str, batch: usize) -> Result<Schedule> {
-        let (tape, names) = (Tape::new(), Alignment::names(data, batch));
+        let (tape, names) = (Tape::new(), Alignment::names(data, batch).with_inputs(on.inputs));
         let images = on.images(batch);
         let draw = names.draw(&tape, batch);
-        let all = tape.source(&names.images(), images.with(0, on.examples), DType::U8);
+        let all = tape.source(&names.images(), images.with(0, on.examples), on.inputs.dtype());
         let labels = tape.source(&names.all_labels(), [on.examples], DType::U32).gather_rows(draw.example);
         let x = all.gather_rows(draw.example);
         let radius = tape.source(&names.of("radius"), Shape::scalar(), DType::F32);
-        let near = Ball::new(threat.norm, x, radius, radius).random_start(
+        let near = names.ball_around(&tape, threat.norm, x, radius, radius).random_start(
             draw,
             Purpose::EVALUATION_START.stream(2),
             false,
@@ -69,7 +69,7 @@ impl Alignment {
         let record = |batch| Alignment::schedule(threat, on, data, batch);
         let batch = largest_batch(store, batch, record).unwrap_or(1);
         let (names, plan) = (Alignment::names(data, batch), Plan::of(record(batch)?, store)?);
-        let radius = threat.projection_radius(threat.epsilon.value(), on.images(1).len());
+        let radius = on.projection_radius(threat, threat.epsilon.value());
         store.put(&names.of("radius"), Shape::scalar(), &Host::F64(vec![radius]))?;
         Ok(Alignment { store: store.clone(), names, batch, plan })
     }

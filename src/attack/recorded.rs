@@ -81,6 +81,21 @@ impl Names {
         Targets { labels: self.source(tape, "labels", [batch], DType::U32), soft }
     }
 
+    /// The ball around clean images x `[B,H,W,C]`: its bounds are recorded.
+    pub(super) fn ball_around<'t>(
+        &self,
+        tape: &'t Tape,
+        norm: Norm,
+        x: Var<'t>,
+        radius: Var<'t>,
+        step: Var<'t>,
+    ) -> Ball<'t> {
+        match self.inputs {
+            Inputs::Images => Ball::new(norm, x, radius, step),
+            Inputs::Features { .. } => Ball::of_features(norm, x, radius, step, self.limits(tape, x.shape())),
+        }
+    }
+
     /// The ball round the batch's images, as loading recorded it.
     pub fn ball<'t>(&self, tape: &'t Tape, norm: Norm, images: Shape) -> Ball<'t> {
         let source = |what: &str, shape: Shape| self.source(tape, what, shape, DType::F32);
@@ -205,13 +220,7 @@ impl RecordedAttack {
         let radius = names.source(&tape, "radius", [], DType::F32);
         let step = names.source(&tape, "step", [], DType::F32);
         tape.scope("start", || {
-            let norm = attack.threat().norm;
-            let ball = match names.inputs {
-                Inputs::Images => Ball::new(norm, x, radius, step),
-                Inputs::Features { .. } => {
-                    Ball::of_features(norm, x, radius, step, names.limits(&tape, images))
-                }
-            };
+            let ball = names.ball_around(&tape, attack.threat().norm, x, radius, step);
             tape.assign(&names.of("lower"), ball.lower);
             tape.assign(&names.of("upper"), ball.upper);
             tape.assign(&names.of("adversarial"), attack.start(&ball, draw, purpose));

@@ -4,7 +4,7 @@ use super::gallery::{Example, Prediction, Scale};
 use super::table::Row;
 use super::{Accuracy, Gallery, grouped, table};
 use crate::attack::{Adversarial, Attack, Classifier, Evaluation, Fgsm, Norm, Pgd, Verdicts};
-use crate::data::Dataset;
+use crate::data::{Dataset, Examples};
 use crate::error::Result;
 use crate::files::write_atomically;
 use crate::nn::{Architecture, Mode};
@@ -112,7 +112,7 @@ impl Results {
     }
 
     /// Writes `results.json` and `gallery.png` into a run folder; `said` is what happened in training
-    /// ([`super::overfitting::words`]).
+    /// ([`super::overfitting::words`]). Vectors of features are no pictures, and get no gallery.
     ///
     /// # Errors
     /// Of drawing or of the disk.
@@ -143,6 +143,9 @@ impl Results {
             json!({ "model": title, "data": data.name, "training": said, "results": rows })
         );
         write_atomically(folder.join("results.json"), text.as_bytes())?;
+        if matches!(data.examples, Examples::Features(..)) {
+            return Ok(());
+        }
         let examples: Vec<Example> = self
             .examples
             .iter()

@@ -13,7 +13,7 @@ use std::path::Path;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
-    /// The data set: `mnist` (the embedded sample), or a folder with the four IDX files.
+    /// The data set: a name or a path, as [`crate::data::load`] takes it.
     pub data: String,
     /// Random changes of the training images: `crop:4` (a crop out of the image padded by 4 zeros on each side),
     /// `crop:4:reflect` (padded by its mirror image), `flip` (left to right, one in two); none by default.

@@ -3,7 +3,7 @@
 use super::Watcher;
 use super::flags::Flags;
 use adamant::attack::{Classifier, Pgd, logits};
-use adamant::data::Data;
+use adamant::data::{Data, Examples};
 use adamant::nn::{Mode, architectures};
 use adamant::plan::Precision;
 use adamant::report::{Progress, Results, curves, overfitting, results};
@@ -73,6 +73,9 @@ pub(crate) fn finish(
     say!("\n{}", results.text());
     let title = format!("{} on {}, trained by {}", recipe.model, data.test.name, recipe.method);
     results.write(folder, &title, &said, &data.test, attack)?;
+    if matches!(data.test.examples, Examples::Features(..)) {
+        say!("no gallery.png: {} are no pictures", data.test.kind());
+    }
     curves::write(folder.join("curves.png"), &title, &measured, &said, &watcher.records)?;
     if let Some(path) = &flags.logits {
         let examples: Vec<u32> = (0..data.test.len() as u32).collect();

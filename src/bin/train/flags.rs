@@ -26,7 +26,9 @@ pub(crate) struct Flags {
     /// A recipe file (TOML) to begin from, as models/NAME/recipe.toml; flags override it
     #[arg(long, help_heading = DATA, value_name = "FILE")]
     pub(crate) recipe: Option<PathBuf>,
-    /// Data set: `mnist` (the embedded sample), or a folder with the four IDX files, plain or .gz
+    /// Data set: `mnist` (the embedded sample), `fashion-mnist` (where its Debian package is installed), or a folder or
+    /// archive, whose format is told from what is there: the four IDX files, CIFAR-10 or CIFAR-100 in binary form,
+    /// train.bin and test.bin with such records; plain, gzip, xz or zstd
     #[arg(long, help_heading = DATA)]
     pub(crate) data: Option<String>,
     /// Random changes of the training images: crop:4, crop:4:reflect, flip; none

@@ -6,9 +6,8 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::Mode;
 use crate::plan::{self, Schedule as Launches};
-use crate::tensor::Host;
 use crate::train::watch::{BLIND, COLLAPSE, PROBE_STEPS};
-use crate::train::{Collapse, Position, checkpoint};
+use crate::train::{Collapse, Position, checkpoint, examples};
 
 /// Prefix of the tensors of the test images that are watched.
 const TEST: &str = "watched";
@@ -59,9 +58,7 @@ impl Trainer {
         let all: Vec<u32> = (0..test.len() as u32).collect();
         let (_, chosen) = test.choose(&all, self.recipe.test_images, self.recipe.seed);
         let test = test.subset(&chosen)?;
-        let [h, w, c] = test.image;
-        self.store.put(&format!("{TEST}.images"), [test.len(), h, w, c], &Host::U8(test.images))?;
-        self.store.put(&format!("{TEST}.labels"), [test.labels.len()], &Host::U32(test.labels.clone()))?;
+        examples::put(&self.store, TEST, &test)?;
         self.watched.test_labels = test.labels;
         Ok(())
     }
