@@ -78,13 +78,17 @@ fn check(name: &str, input: [usize; 3], mode: Mode, objective: impl for<'t> Fn(V
     }
 }
 
-const MODELS: [(&str, [usize; 3]); 6] = [
+const MODELS: [(&str, [usize; 3]); 10] = [
     ("mlp-7-5", [3, 4, 2]),
     ("mnist-fast", [9, 8, 2]),
     ("mnist-madry", [6, 5, 1]),
     ("preact-resnet18-w2", [9, 8, 3]),
     ("preact-resnet18-w2-normalized", [8, 8, 3]),
     ("resnet18-w2", [9, 8, 3]),
+    ("small-cnn", [16, 17, 1]),
+    ("wide-resnet-10-1", [9, 8, 3]),
+    ("vgg11-bn-w1", [33, 32, 1]),
+    ("convnext-tiny-w3-p1", [9, 8, 2]),
 ];
 
 #[test]

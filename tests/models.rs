@@ -6,7 +6,7 @@ mod reference;
 
 use adamant::attack::{Ball, Norm};
 use adamant::device::Device;
-use adamant::nn::{Architecture, Mode, Net, Params, Tape, Var, architectures};
+use adamant::nn::{Architecture, Mode, Net, Params, Role, Tape, Var, architectures};
 use adamant::plan::Plan;
 use adamant::tensor::{Host, Store};
 use adamant::train::{Decayed, Optimizer};
@@ -17,10 +17,32 @@ use reference::{Inputs, Reference, Tensor, cpus, epsilon_and_step, gpus, permute
 const DOUBLE: f64 = 1e-11;
 /// The same for executors in f32.
 const SINGLE: f64 = 1e-4;
+/// The same for ResNet-50 with batch statistics: PyTorch's own f32 differs from its f64 by 3e-3 there.
+const DEEP: f64 = 2e-2;
 /// Share of the pixels whose step may turn over where a gradient is nearly zero, in f32.
 const TURNED: f64 = 0.005;
 
-const MODELS: [&str; 5] = ["mlp", "mnist-fast", "mnist-madry", "preact-resnet18", "resnet18"];
+/// Narrow where the networks have a width.
+const MODELS: [&str; 14] = [
+    "mlp",
+    "mnist-fast",
+    "mnist-madry",
+    "lenet5",
+    "small-cnn",
+    "preact-resnet18-w4",
+    "preact-resnet18-gradalign-w2",
+    "resnet18-w4",
+    "resnet34-w2",
+    "resnet50-w2",
+    "resnet50-cifar-w2",
+    "wide-resnet-16-2",
+    "vgg11-bn-w2",
+    "convnext-tiny-w4",
+];
+
+/// Built from the parts of others. A software adapter compiles every shape of every kernel for long, so these are held
+/// there in evaluation alone.
+const AGAIN: [&str; 4] = ["preact-resnet18-gradalign-w2", "resnet34-w2", "resnet50-w2", "resnet50-cifar-w2"];
 
 /// A file of reference numbers, and the network it is about.
 struct Model {
@@ -38,9 +60,6 @@ impl Model {
         let (epsilon, step) = epsilon_and_step(name);
         let inputs = file.inputs(epsilon);
         let [channels, rows, columns] = inputs.images.shape[1..] else { panic!("images are NCHW") };
-        // The reference ResNets are narrow ones.
-        let narrow = format!("{name}-w4");
-        let name = if name.ends_with("resnet18") { &narrow } else { name };
         let architecture = architectures::by_name(name, [rows, columns, channels], 10).unwrap();
         let params = Params::of(architecture.as_ref()).unwrap();
         Model { file, inputs, architecture, params, epsilon, step }
@@ -154,6 +173,8 @@ fn gradients(model: &Model, device: &Device, mode: Mode, prefix: &str, tolerance
     }
     Plan::compile(&tape, &store).unwrap().run().unwrap();
 
+    let deep = mode != Mode::Eval && model.architecture.name().starts_with("resnet50");
+    let tolerance = if deep && tolerance == SINGLE { DEEP } else { tolerance };
     let check = |what: &str, like: &str, stored: &str| {
         hold(model, device, stored, &model.read(&store, what, like), tolerance);
     };
@@ -161,6 +182,18 @@ fn gradients(model: &Model, device: &Device, mode: Mode, prefix: &str, tolerance
     check("loss", "", &format!("{prefix}.loss"));
     check("grad.input", "images", &format!("{prefix}.grad.input"));
     for (name, _) in &weights {
+        // The statistics of a batch take a convolution's bias away again: its gradient is a sum that leaves nothing.
+        if let Some(layer) =
+            name.strip_suffix(".bias").filter(|layer| mode != Mode::Eval && layer.starts_with("features."))
+            && model.params.get(&format!("{layer}.weight")).unwrap().role == Role::Weight
+        {
+            let largest = |name: &str| {
+                store.read_f64(&format!("grad.{name}")).unwrap().iter().fold(0f64, |m, x| m.max(x.abs()))
+            };
+            let (bias, weight) = (largest(name), largest(&format!("{layer}.weight")));
+            assert!(bias <= 10.0 * tolerance * weight, "{name}: {bias} beside {weight}");
+            continue;
+        }
         check(&format!("grad.{name}"), name, &format!("{prefix}.grad.{name}"));
     }
     for param in model.params.iter().filter(|param| param.name.contains(".running_")) {
@@ -183,7 +216,7 @@ fn logits_losses_and_every_gradient_are_pytorchs(devices: Vec<(Device, f64)>) {
         for name in MODELS {
             let model = Model::open(name);
             gradients(&model, &device, Mode::Eval, "eval", tolerance);
-            if model.has_batch_norm() {
+            if model.has_batch_norm() && !(device.is_gpu() && AGAIN.contains(&name)) {
                 gradients(&model, &device, Mode::Train, "train", tolerance);
                 gradients(&model, &device, Mode::TrainFrozen, "train", tolerance);
             }
@@ -233,7 +266,7 @@ fn five_steps_of_pgd_are_pytorchs() {
 
 fn a_step_of_pgd_from_pytorchs_iterates_is_pytorchs(devices: Vec<(Device, f64)>) {
     for (device, _) in devices {
-        for name in MODELS {
+        for name in MODELS.into_iter().filter(|name| !device.is_gpu() || !AGAIN.contains(name)) {
             let model = Model::open(name);
             let store = model.store(&device);
             let step = pgd_step(&model, &store, Mode::Eval);

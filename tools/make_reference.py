@@ -14,7 +14,7 @@ import torch
 from safetensors.numpy import save_file
 from torch.nn import functional as F
 
-from torch_models import MODELS, PreActResNet18, ResNet18, load, pgd, state
+from torch_models import by_name, load, pgd, state
 
 FOLDER = pathlib.Path(__file__).parent.parent / "tests" / "reference"
 # Tensors up to DOUBLE elements are stored in f64, up to FULL in f32, larger ones as a digest.
@@ -138,7 +138,8 @@ def penalty(store, model, images, labels):
     store.put_all("penalty.grad", dict(zip(names, grads, strict=True)))
 
 
-def model_file(name, build, batch, image, epsilon, step):
+def model_file(name, batch, image, epsilon, step):
+    build = lambda: by_name(name, image)
     shapes = {key: tuple(t.shape) for key, t in state(build()).items()}
 
     def fresh(train=False):
@@ -263,10 +264,18 @@ if __name__ == "__main__":
     torch.use_deterministic_algorithms(True)
     mnist = dict(batch=4, image=(1, 28, 28), epsilon=0.3, step=0.1)
     cifar = dict(batch=2, image=(3, 32, 32), epsilon=8 / 255, step=2 / 255)
-    for name in ["mlp", "mnist-fast", "mnist-madry"]:
-        model_file(name, MODELS[name], **mnist)
-    model_file("preact-resnet18", lambda: PreActResNet18(width=4), **cifar)
-    model_file("resnet18", lambda: ResNet18(width=4), **cifar)
+    for name in ["mlp", "mnist-fast", "mnist-madry", "lenet5", "small-cnn"]:
+        model_file(name, **mnist)
+    for name in ["preact-resnet18-w4", "resnet18-w4", "vgg11-bn-w2"]:
+        model_file(name, **cifar)
+    # Smaller images make smaller files; the last maps are 2x2 or 4x4, so that batch norm has something to norm.
+    # Where batch norm has few values, deep networks are so ill-conditioned that PyTorch's own f32 differs from its f64
+    # by 1e-4 (resnet34-w2 on two images of 16x16) or 3e-3 (resnet50, at any of a dozen sizes tried).
+    for name, side, batch in [
+        ("preact-resnet18-gradalign-w2", 16, 2), ("resnet34-w2", 12, 6), ("resnet50-w2", 36, 2),
+        ("resnet50-cifar-w2", 16, 2), ("wide-resnet-16-2", 8, 2), ("convnext-tiny-w4", 32, 2),
+    ]:  # fmt: skip
+        model_file(name, **{**cifar, "image": (3, side, side), "batch": batch})
     ops_file()
     for file in sorted(FOLDER.glob("*.safetensors")):
         print(f"{file.name}: {file.stat().st_size} bytes")

@@ -64,6 +64,15 @@ pub enum Scheme {
     /// Normal with variance 2 / n, biases 0; n is kernel rows * columns * filters for a convolution and the
     /// inputs for a linear layer (He et al. 2015; understanding-fast-adv-training/utils.py, the GradAlign code).
     HeNormal,
+    /// Normal with variance 2 / fan_in, biases 0: `kaiming_normal_` (He et al. 2015; TRADES/models/small_cnn.py).
+    KaimingNormal,
+    /// Normal with standard deviation 0.02, biases 0 (torchvision's ConvNeXt: its truncation, at 100 deviations, takes
+    /// nothing).
+    SmallNormal,
+    /// As [`Scheme::Torch`], but biases 0 (TRADES/models/wideresnet.py, its last layer).
+    ZeroBias,
+    /// Zero everywhere (TRADES/models/small_cnn.py, its last layer).
+    Zero,
 }
 
 /// What an initial distribution may depend on.
@@ -78,9 +87,12 @@ pub(super) struct Fan {
 impl Scheme {
     pub(super) fn weight(self, fan: Fan) -> Init {
         match self {
-            Scheme::Torch => Init::Uniform { bound: 1.0 / (fan.inputs as f64).sqrt() },
+            Scheme::Torch | Scheme::ZeroBias => Init::Uniform { bound: 1.0 / (fan.inputs as f64).sqrt() },
             Scheme::Madry => Init::TruncatedNormal { std: 0.1 },
             Scheme::HeNormal => Init::Normal { std: (2.0 / fan.he as f64).sqrt() },
+            Scheme::KaimingNormal => Init::Normal { std: (2.0 / fan.inputs as f64).sqrt() },
+            Scheme::SmallNormal => Init::Normal { std: 0.02 },
+            Scheme::Zero => Init::Constant(0.0),
         }
     }
 
@@ -88,7 +100,11 @@ impl Scheme {
         match self {
             Scheme::Torch => Init::Uniform { bound: 1.0 / (fan.inputs as f64).sqrt() },
             Scheme::Madry => Init::Constant(0.1),
-            Scheme::HeNormal => Init::Constant(0.0),
+            Scheme::HeNormal
+            | Scheme::KaimingNormal
+            | Scheme::SmallNormal
+            | Scheme::ZeroBias
+            | Scheme::Zero => Init::Constant(0.0),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The layers: conv, linear, batch norm, dropout, normalisation. Activations, pooling and sums are methods of [`Var`].
+//! The layers: conv, linear, batch norm, layer norm, dropout, normalisation. Activations, pooling and sums are methods of [`Var`].
 
 use super::init::Fan;
 use super::{Init, Layout, Mode, Net, Role, join};
@@ -67,6 +67,22 @@ impl<'t> Net<'t> {
         })
     }
 
+    /// `x w + b` over the channels of each pixel of `[B,H,W,C]`: `[B,H,W,outputs]`. Parameters as
+    /// [`Net::linear`]'s.
+    #[track_caller]
+    pub fn pointwise(&self, name: &str, x: Var<'t>, outputs: usize) -> Var<'t> {
+        let inputs = last(x);
+        let fan = Fan { inputs, he: inputs };
+        let scheme = self.scheme.get();
+        let layout = Layout::Linear { flattened: None };
+        self.within(name, || {
+            let weight = self.param("weight", [inputs, outputs], layout, Role::Weight, scheme.weight(fan));
+            // As a convolution, so that what follows can ride along with it.
+            let y = x.conv2d(weight.reshape([1, 1, inputs, outputs]), Conv2d::default());
+            y + self.bias(outputs, scheme.bias(fan))
+        })
+    }
+
     fn bias(&self, outputs: usize, init: Init) -> Var<'t> {
         self.param("bias", [outputs], Layout::Plain, Role::Bias, init)
     }
@@ -83,8 +99,8 @@ impl<'t> Net<'t> {
             self.param(name, [channels], Layout::Plain, role, Init::Constant(value))
         };
         self.within(name, || {
-            let weight = vector("weight", Role::BatchNormWeight, 1.0);
-            let bias = vector("bias", Role::BatchNormBias, 0.0);
+            let weight = vector("weight", Role::NormWeight, 1.0);
+            let bias = vector("bias", Role::NormBias, 0.0);
             let mean = vector("running_mean", Role::RunningMean, 0.0);
             let variance = vector("running_var", Role::RunningVar, 1.0);
             if self.mode == Mode::Eval {
@@ -122,6 +138,23 @@ impl<'t> Net<'t> {
             Some(i) => running[i].1 = new,
             None => running.push((name, new)),
         }
+    }
+
+    /// Layer norm (Ba, Kiros and Hinton 2016) over the last axis: each row less its mean, over the root of its biased
+    /// variance plus `epsilon`, times `name.weight`, plus `name.bias`, both `[C]`. The same in every mode.
+    #[track_caller]
+    pub fn layer_norm(&self, name: &str, x: Var<'t>, epsilon: f64) -> Var<'t> {
+        let channels = last(x);
+        let axis = x.shape().rank().saturating_sub(1);
+        self.within(name, || {
+            let vector =
+                |name, role, value| self.param(name, [channels], Layout::Plain, role, Init::Constant(value));
+            let (weight, bias) =
+                (vector("weight", Role::NormWeight, 1.0), vector("bias", Role::NormBias, 0.0));
+            let centred = x - x.mean(&[axis]);
+            let deviation = centred.square().mean(&[axis]).affine(1.0, epsilon).sqrt();
+            centred / deviation * weight + bias
+        })
     }
 
     /// Dropout (Srivastava et al. 2014): each element zeroed with probability `p` in [0, 1) and the others divided by
@@ -178,7 +211,8 @@ fn flattened(x: Var<'_>) -> Option<[usize; 3]> {
             Op::Unary(_) => id = node.args[0],
             // A broadcast operand says nothing of the order; the other one does.
             Op::Binary(_) => id = *node.args.iter().find(|&&arg| !matches!(nodes[arg].op, Op::Broadcast))?,
-            Op::Reshape if from.rank() == 4 => {
+            // Not what is cut into rows in another way, as pixels of all images are for a layer over their channels.
+            Op::Reshape if from.rank() == 4 && from[0] == node.shape[0] => {
                 let image = [from[1], from[2], from[3]];
                 return (image[0] * image[1] > 1 && image[2] > 1).then_some(image);
             }

@@ -43,6 +43,11 @@ pub trait Architecture: Send + Sync {
     /// Number of classes: columns of its logits.
     fn classes(&self) -> usize;
 
+    /// Whether weight files may hold a tensor of this name that the network has no use for: it is then left out.
+    fn unused(&self, _name: &str) -> bool {
+        false
+    }
+
     /// Records logits `[B, classes]` of images `[B, rows, columns, channels]` with pixels in [0, 1].
     fn forward<'t>(&self, net: &Net<'t>, x: Var<'t>) -> Var<'t>;
 

@@ -10,6 +10,8 @@ use crate::tape::Tape;
 pub enum Layout {
     /// The same in both.
     Plain,
+    /// `[channels]` here, `[channels, 1, 1]` there.
+    Channels,
     /// `[rows, columns, inputs / groups, outputs]` here (HWIO), `[outputs, inputs / groups, rows, columns]` there.
     Conv,
     /// `[inputs, outputs]` here, `[outputs, inputs]` there.
@@ -27,10 +29,12 @@ pub enum Role {
     Weight,
     /// Its bias.
     Bias,
-    /// Factor of a batch norm.
-    BatchNormWeight,
-    /// Summand of a batch norm.
-    BatchNormBias,
+    /// Factor of a batch or layer norm.
+    NormWeight,
+    /// Summand of a batch or layer norm.
+    NormBias,
+    /// Factor on the channels of a residual branch.
+    LayerScale,
     /// Running mean of a batch norm.
     RunningMean,
     /// Running (unbiased) variance of a batch norm.
@@ -71,7 +75,7 @@ impl Param {
     fn axes(&self) -> Option<[usize; 4]> {
         let shape = self.shape.dims();
         match self.layout {
-            Layout::Plain => None,
+            Layout::Plain | Layout::Channels => None,
             Layout::Conv => shape.try_into().ok(),
             Layout::Linear { flattened } => {
                 let [rows, columns, channels] = flattened.unwrap_or([1, 1, shape[0]]);
@@ -85,6 +89,7 @@ impl Param {
         match (self.layout, self.shape.dims()) {
             (Layout::Conv, &[rows, columns, inputs, outputs]) => vec![outputs, inputs, rows, columns],
             (Layout::Linear { .. }, &[inputs, outputs]) => vec![outputs, inputs],
+            (Layout::Channels, &[channels]) => vec![channels, 1, 1],
             (_, dims) => dims.to_vec(),
         }
     }

@@ -34,7 +34,7 @@ impl Decayed {
     pub fn has(self, role: Role) -> bool {
         match self {
             Decayed::All => true,
-            Decayed::NoNormBias => !matches!(role, Role::Bias | Role::BatchNormWeight | Role::BatchNormBias),
+            Decayed::NoNormBias => !matches!(role, Role::Bias | Role::NormWeight | Role::NormBias),
             Decayed::Weights => role.is_weight(),
         }
     }

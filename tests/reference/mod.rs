@@ -216,8 +216,8 @@ pub fn gpus(single: f64) -> Vec<(Device, f64)> {
 /// Epsilon and step size of a model's five steps of PGD.
 pub fn epsilon_and_step(model: &str) -> (f64, f64) {
     match model {
-        "preact-resnet18" | "resnet18" => (8.0 / 255.0, 2.0 / 255.0),
-        _ => (0.3, 0.1),
+        "mlp" | "mnist-fast" | "mnist-madry" | "lenet5" | "small-cnn" => (0.3, 0.1),
+        _ => (8.0 / 255.0, 2.0 / 255.0),
     }
 }
 

@@ -34,8 +34,10 @@ pub(crate) struct Flags {
     /// Random changes of the training images: crop:4, crop:4:reflect, flip; none
     #[arg(long, help_heading = DATA, value_name = "CHANGES", value_delimiter = ',')]
     pub(crate) augment: Option<Vec<String>>,
-    /// Architecture: mlp, mnist-fast, mnist-madry, preact-resnet18 or resnet18; mlp-256-128 names hidden widths,
-    /// resnet18-w16 the width
+    /// Architecture: mlp (mlp-256-128 names hidden widths), mnist-fast, mnist-madry, lenet5, small-cnn, preact-resnet18
+    /// (preact-resnet18-gradalign: that paper's form), resnet18, resnet34, resnet50 (resnet50-cifar: for small images),
+    /// wide-resnet-28-10 (depth, factor; -dropout0.3), vgg11-bn, vgg16-bn, convnext-tiny (-p2: patches of that side);
+    /// resnet18-w16 names the width, -normalized at the end a normalisation of the pixels inside
     #[arg(long, help_heading = DATA)]
     pub(crate) model: Option<String>,
     /// Training method: standard, fgsm, fgsm-rs or pgd

@@ -1,6 +1,6 @@
 //! Multilayer perceptron on flattened pixels.
 
-use super::width;
+use super::{Built, width};
 use crate::nn::{Architecture, Net, Var};
 
 /// Hidden widths unless a name says otherwise.
@@ -20,11 +20,7 @@ impl Mlp {
     }
 }
 
-pub(super) fn build(
-    options: &str,
-    input: [usize; 3],
-    classes: usize,
-) -> Result<Box<dyn Architecture>, String> {
+pub(super) fn build(options: &str, input: [usize; 3], classes: usize) -> Built {
     let hidden = match options {
         "" => HIDDEN.to_vec(),
         widths => widths.split('-').map(width).collect::<Result<_, _>>()?,

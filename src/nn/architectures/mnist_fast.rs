@@ -1,6 +1,6 @@
 //! The MNIST network of Wong, Rice and Kolter, "Fast is better than free" (2020): fast_adversarial/MNIST/mnist_net.py.
 
-use super::no_options;
+use super::{Built, no_options};
 use crate::nn::{Architecture, Conv2d, Net, Var};
 
 /// Two 4x4 convolutions of stride 2 with 16 and 32 channels, linear 100, linear to the classes; 166 406 parameters on
@@ -17,11 +17,7 @@ impl MnistFast {
     }
 }
 
-pub(super) fn build(
-    options: &str,
-    input: [usize; 3],
-    classes: usize,
-) -> Result<Box<dyn Architecture>, String> {
+pub(super) fn build(options: &str, input: [usize; 3], classes: usize) -> Built {
     no_options(options)?;
     Ok(Box::new(MnistFast::new(input, classes)))
 }

@@ -1,7 +1,7 @@
 //! The MNIST network of Madry et al., "Towards deep learning models resistant to adversarial attacks" (2018):
 //! mnist_challenge/model.py.
 
-use super::no_options;
+use super::{Built, no_options};
 use crate::nn::{Architecture, Conv2d, Net, Pool, Scheme, Var};
 
 /// Two 5x5 convolutions with 32 and 64 channels, each with a 2x2 maximum pooling, linear 1024, linear to the classes.
@@ -18,11 +18,7 @@ impl MnistMadry {
     }
 }
 
-pub(super) fn build(
-    options: &str,
-    input: [usize; 3],
-    classes: usize,
-) -> Result<Box<dyn Architecture>, String> {
+pub(super) fn build(options: &str, input: [usize; 3], classes: usize) -> Built {
     no_options(options)?;
     Ok(Box::new(MnistMadry::new(input, classes)))
 }

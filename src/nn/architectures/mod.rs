@@ -1,34 +1,61 @@
 //! The architectures, one a file, and the names that build them.
 
+mod convnext;
+mod lenet5;
 mod mlp;
 mod mnist_fast;
 mod mnist_madry;
+mod normalized;
 mod preact_resnet18;
 mod residual;
-mod resnet18;
+mod resnet;
+mod resnet50;
+mod small_cnn;
+mod vgg;
+mod wide_resnet;
 
+pub use convnext::ConvNext;
+pub use lenet5::LeNet5;
 pub use mlp::Mlp;
 pub use mnist_fast::MnistFast;
 pub use mnist_madry::MnistMadry;
+pub use normalized::{Normalization, Normalized};
 pub use preact_resnet18::PreActResNet18;
-pub use residual::Normalization;
-pub use resnet18::ResNet18;
+pub use resnet::ResNet;
+pub use resnet50::{ResNet50, Stem};
+pub use small_cnn::SmallCnn;
+pub use vgg::Vgg;
+pub use wide_resnet::WideResNet;
 
 use super::{Architecture, Params};
 use crate::error::{Error, Result};
 
+/// An architecture, or why there is none.
+type Built = std::result::Result<Box<dyn Architecture>, String>;
+
 /// Builds an architecture for images of `input` and so many classes from what follows its name and a dash (empty
 /// where nothing does), or says why not.
-type Build = fn(&str, [usize; 3], usize) -> std::result::Result<Box<dyn Architecture>, String>;
+type Build = fn(&str, [usize; 3], usize) -> Built;
 
 /// An architecture is one file and one line here.
-const REGISTRY: [(&str, Build); 5] = [
+const REGISTRY: [(&str, Build); 13] = [
     ("mlp", mlp::build),
     ("mnist-fast", mnist_fast::build),
     ("mnist-madry", mnist_madry::build),
+    ("lenet5", lenet5::build),
+    ("small-cnn", small_cnn::build),
     ("preact-resnet18", preact_resnet18::build),
-    ("resnet18", resnet18::build),
+    ("resnet18", resnet::build18),
+    ("resnet34", resnet::build34),
+    ("resnet50", resnet50::build),
+    ("wide-resnet", wide_resnet::build),
+    ("vgg11-bn", vgg::build11),
+    ("vgg16-bn", vgg::build16),
+    ("convnext-tiny", convnext::build),
 ];
+
+/// What ends the name of a network behind a normalisation of its pixels.
+const NORMALIZED: &str = "-normalized";
 
 /// Widest layer that a name may ask for.
 const MAX_WIDTH: usize = 1 << 16;
@@ -41,31 +68,50 @@ pub fn names() -> Vec<&'static str> {
 /// The architecture `name` for images of `input` (rows, columns, channels) and so many classes:
 ///
 /// * `mlp`, or `mlp-256-128` with these hidden widths;
-/// * `mnist-fast`, `mnist-madry`;
-/// * `preact-resnet18`, `resnet18`, with `-w8` for 8 channels in the first stage in place of 64 and `-normalized` for an input
-///   that is normalised inside.
+/// * `mnist-fast`, `mnist-madry`, `lenet5`, `small-cnn`;
+/// * `preact-resnet18` (with `-gradalign` in the form of that paper's code), `resnet18`, `resnet34`, `resnet50` (with
+///   `-cifar` the stem for small images), `vgg11-bn`, `vgg16-bn`, `convnext-tiny` (with `-p2` patches of that side), each
+///   with `-w8` for 8 channels in the first stage;
+/// * `wide-resnet-28-10`: depth and factor, with `-dropout0.3` a rate of dropout.
+///
+/// `-normalized` at the end of any: pixels are normalised inside, by the constants of [`Normalization::usual`].
 ///
 /// # Errors
 /// [`Error::Argument`]: an unknown name (with the nearest known one), an option that is not one, or images that the
 /// network cannot take.
 pub fn by_name(name: &str, input: [usize; 3], classes: usize) -> Result<Box<dyn Architecture>> {
-    let options = |known: &str| match name.strip_prefix(known)? {
+    let refuse = |why: String| Error::argument("model", format!("`{name}`"), why);
+    let (plain, normalized) = match name.strip_suffix(NORMALIZED) {
+        Some(plain) => (plain, true),
+        None => (name, false),
+    };
+    let options = |known: &str| match plain.strip_prefix(known)? {
         "" => Some(""),
         rest => rest.strip_prefix('-').filter(|options| !options.is_empty()),
     };
     let found = REGISTRY.iter().find_map(|(known, build)| Some((build, options(known)?)));
     let (build, options) = found.ok_or_else(|| Error::unknown("model", name, &names()))?;
-    let refuse = |why: String| Error::argument("model", format!("`{name}`"), why);
     if input.contains(&0) || classes == 0 {
         return Err(refuse(format!("images of {input:?} and {classes} classes: none may be 0")));
     }
-    let architecture = build(options, input, classes).map_err(refuse)?;
+    let mut architecture = build(options, input, classes).map_err(refuse)?;
+    if normalized {
+        let unknown =
+            || format!("no usual mean and deviation are known for images with {} channels", input[2]);
+        let constants = Normalization::usual(input).ok_or_else(|| refuse(unknown()))?;
+        architecture = Box::new(Normalized::new(architecture, constants));
+    }
     // A scratch recording: whatever does not fit the images comes out here, before anything is trained.
     Params::of(architecture.as_ref()).map_err(|e| {
         let [rows, columns, channels] = input;
         refuse(format!("does not take images of {rows}x{columns} with {channels} channels: {e}"))
     })?;
     Ok(architecture)
+}
+
+/// Options behind a name, which dashes separate.
+fn options(text: &str) -> impl Iterator<Item = &str> {
+    text.split('-').filter(|option| !option.is_empty())
 }
 
 /// A width given in a name.
@@ -84,7 +130,7 @@ fn no_options(options: &str) -> std::result::Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::{Mode, Net, Tape};
+    use crate::nn::{Draw, Mode, Net, Tape};
     use crate::shape::DType;
 
     const MNIST: [usize; 3] = [28, 28, 1];
@@ -137,17 +183,54 @@ mod tests {
     }
 
     #[test]
+    fn the_other_networks_have_as_many_parameters_as_their_references() {
+        let small =
+            9 * (32 + 32 * 32 + 32 * 64 + 64 * 64) + 2 * (32 + 64) + 1024 * 200 + 200 * 200 + 400 + 2010;
+        assert_eq!((params("small-cnn", MNIST).count(), small), (312_202, 312_202));
+        assert_eq!(params("lenet5", MNIST).count(), 61_706);
+        assert_eq!(params("lenet5", CIFAR).count(), 62_006);
+        // By PyTorch: sum(p.numel() for p in model.parameters()) of the code each is taken from.
+        for (name, count) in [
+            ("resnet34", 21_282_122),
+            ("resnet50-cifar", 23_520_842),
+            ("wide-resnet-28-10", 36_479_194),
+            ("wide-resnet-34-10", 46_160_474),
+            ("vgg11-bn", 9_231_114),
+            ("vgg16-bn", 14_728_266),
+        ] {
+            assert_eq!(params(name, CIFAR).count(), count, "{name}");
+        }
+        // torchvision's documentation says these.
+        for (name, count) in [("resnet50", 25_557_032), ("convnext-tiny", 28_589_128)] {
+            let network = by_name(name, [224, 224, 3], 1000).unwrap();
+            assert_eq!(Params::of(network.as_ref()).unwrap().count(), count, "{name}");
+        }
+        // The last batch norm is what GradAlign's copy lacks.
+        assert_eq!(params("preact-resnet18-gradalign", CIFAR).count(), 11_172_170 - 2 * 512);
+    }
+
+    #[test]
     fn names_come_back() {
-        for name in
-            ["mlp", "mlp-7", "mlp-256-128", "mnist-fast", "mnist-madry", "preact-resnet18", "resnet18"]
-        {
-            assert_eq!(by_name(name, CIFAR, 10).unwrap().name(), name);
+        for name in names() {
+            let name = if name == "wide-resnet" { "wide-resnet-10-2" } else { name };
+            for name in [name.to_string(), format!("{name}-normalized")] {
+                assert_eq!(by_name(&name, CIFAR, 10).unwrap().name(), name);
+            }
         }
         for name in [
             "preact-resnet18-w8",
             "preact-resnet18-normalized",
             "preact-resnet18-w8-normalized",
             "resnet18-w8-normalized",
+            "preact-resnet18-gradalign-w8",
+            "resnet34-w16",
+            "resnet50-cifar-w8",
+            "wide-resnet-16-1-dropout0.3",
+            "wide-resnet-10-2-normalized",
+            "vgg11-bn-w8",
+            "convnext-tiny-w8-p2",
+            "mlp-7",
+            "mlp-256-128-normalized",
         ] {
             let architecture = by_name(name, CIFAR, 7).unwrap();
             assert_eq!((architecture.name(), architecture.input()), (name.to_string(), CIFAR));
@@ -171,6 +254,19 @@ mod tests {
         assert!(error("mnist-fast-2", MNIST, 10).contains("takes no options"));
         assert!(error("mnist-fast", [1, 1, 1], 10).contains("1x1 with 1 channels"));
         assert!(error("mnist-madry", [3, 28, 1], 10).contains("max_pool"));
+        assert!(error("wide-resnet", CIFAR, 10).contains("wide-resnet-28-10"));
+        assert!(error("wide-resnet-28", CIFAR, 10).contains("wide-resnet-28-10"));
+        assert!(error("wide-resnet-29-10", CIFAR, 10).contains("6 n + 4"));
+        assert!(error("wide-resnet-4-10", CIFAR, 10).contains("6 n + 4"));
+        assert!(error("wide-resnet-28-0", CIFAR, 10).contains("factor 0"));
+        assert!(error("wide-resnet-28-10-dropout1", CIFAR, 10).contains("probability"));
+        assert!(error("wide-resnet-28-10-dropoutnan", CIFAR, 10).contains("probability"));
+        assert!(error("wide-resnet-28-10-w4", CIFAR, 10).contains("`w4`"));
+        assert!(error("wide-resent-28-10", CIFAR, 10).contains("did you mean `wide-resnet`?"));
+        assert!(error("resnet36", CIFAR, 10).contains("did you mean `resnet34`?"));
+        assert!(error("vgg16", CIFAR, 10).contains("did you mean `vgg16-bn`?"));
+        assert!(error("vgg11-bn", MNIST, 10).contains("28x28 with 1 channels"));
+        assert!(error("lenet-5", MNIST, 10).contains("did you mean `lenet5`?"));
         assert!(error("mlp", [28, 0, 1], 10).contains("none may be 0"));
         assert!(error("mlp", MNIST, 0).contains("none may be 0"));
     }
@@ -178,6 +274,12 @@ mod tests {
     #[test]
     fn other_images_than_the_network_is_for_are_an_error() {
         for name in names() {
+            let name = match name {
+                "wide-resnet" => "wide-resnet-10-1",
+                // 28 rows are too few for five poolings.
+                "vgg11-bn" | "vgg16-bn" => continue,
+                name => name,
+            };
             let tape = Tape::new();
             let x = tape.source("x", [2, 30, 28, 1], DType::F32);
             by_name(name, MNIST, 10).unwrap().forward(&Net::new(&tape, Mode::Eval), x);
@@ -194,10 +296,24 @@ mod tests {
             ("mnist-madry", CIFAR),
             ("preact-resnet18-w4", MNIST),
             ("resnet18-w4", MNIST),
+            ("lenet5", MNIST),
+            ("small-cnn", CIFAR),
+            ("preact-resnet18-gradalign-w4", MNIST),
+            ("resnet34-w2", CIFAR),
+            ("resnet50-w2", [48, 36, 3]),
+            ("resnet50-cifar-w2-normalized", CIFAR),
+            ("wide-resnet-10-2-dropout0.3", CIFAR),
+            ("vgg16-bn-w2", CIFAR),
+            ("convnext-tiny-w2", CIFAR),
         ] {
             for mode in [Mode::Eval, Mode::Train, Mode::TrainFrozen] {
                 let tape = Tape::new();
-                let net = Net::new(&tape, mode);
+                let draw = Draw {
+                    key: tape.source("key", [2], DType::U32),
+                    counter: tape.source("counter", [2], DType::U32),
+                    example: tape.source("example", [5], DType::U32),
+                };
+                let net = Net::new(&tape, mode).with_draw(draw);
                 let x = tape.source("x", [5, input[0], input[1], input[2]], DType::F32);
                 let logits = by_name(name, input, 10).unwrap().forward(&net, x);
                 tape.check().unwrap();
