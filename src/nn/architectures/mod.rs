@@ -90,7 +90,7 @@ pub fn by_name(name: &str, input: [usize; 3], classes: usize) -> Result<Box<dyn 
         rest => rest.strip_prefix('-').filter(|options| !options.is_empty()),
     };
     let found = REGISTRY.iter().find_map(|(known, build)| Some((build, options(known)?)));
-    let (build, options) = found.ok_or_else(|| Error::unknown("model", name, &names()))?;
+    let (build, options) = found.ok_or_else(|| unknown(name))?;
     if input.contains(&0) || classes == 0 {
         return Err(refuse(format!("images of {input:?} and {classes} classes: none may be 0")));
     }
@@ -107,6 +107,16 @@ pub fn by_name(name: &str, input: [usize; 3], classes: usize) -> Result<Box<dyn 
         refuse(format!("does not take images of {rows}x{columns} with {channels} channels: {e}"))
     })?;
     Ok(architecture)
+}
+
+/// The error of a name that is none, with the nearest known one: nearest to all of it, or to what dashes leave of it from
+/// the end, which may be options.
+fn unknown(name: &str) -> Error {
+    let mut ends: Vec<usize> = name.match_indices('-').map(|(at, _)| at).chain([name.len()]).collect();
+    ends.reverse();
+    let mut errors = ends.into_iter().map(|end| Error::unknown("model", &name[..end], &names()));
+    let near = errors.find(|error| error.to_string().contains("did you mean"));
+    near.unwrap_or_else(|| Error::unknown("model", name, &names()))
 }
 
 /// Options behind a name, which dashes separate.
@@ -276,8 +286,9 @@ mod tests {
         for name in names() {
             let name = match name {
                 "wide-resnet" => "wide-resnet-10-1",
-                // 28 rows are too few for five poolings.
+                // 28 rows are too few for five halvings.
                 "vgg11-bn" | "vgg16-bn" => continue,
+                "convnext-tiny" => "convnext-tiny-p2",
                 name => name,
             };
             let tape = Tape::new();
