@@ -1,6 +1,6 @@
 //! Attacking a trained network: verdicts an example, over restarts.
 
-use super::{Attack, Classifier, Names, RecordedAttack};
+use super::{Ascent, Attack, Classifier, Names, RecordedAttack};
 use crate::error::Result;
 use crate::nn::Net;
 use crate::plan::{Plan, Program, Schedule, Step, largest_batch};
@@ -57,7 +57,8 @@ pub struct Verdicts {
     pub adversarial: Vec<u32>,
     /// Whether the clean image is classified right.
     pub correct: Vec<bool>,
-    /// Whether the clean image and every adversarial one are classified right: a clean mistake counts as broken.
+    /// Whether the clean image and every adversarial one are classified right: a clean mistake counts as broken. Under a
+    /// targeted attack: whether none of them is classified as the attack wants it.
     pub robust: Vec<bool>,
 }
 
@@ -96,6 +97,7 @@ pub struct Evaluation {
     batch: usize,
     image: usize,
     random: bool,
+    ascent: Ascent,
     attack: RecordedAttack,
     judge_clean: Plan,
     judge_adversarial: Plan,
@@ -164,6 +166,7 @@ impl Evaluation {
             batch,
             image: elements,
             random: attack.is_random(),
+            ascent: attack.ascends(),
             attack: recorded,
             names,
         })
@@ -212,7 +215,8 @@ impl Evaluation {
             verdicts.clean.extend(&self.predictions()?.0[..chunk.len()]);
         }
         verdicts.correct = verdicts.clean.iter().zip(labels).map(|(a, b)| a == b).collect();
-        verdicts.robust = verdicts.correct.clone();
+        verdicts.robust =
+            verdicts.clean.iter().zip(labels).map(|(&a, &b)| self.ascent.withstands(b, a)).collect();
         verdicts.adversarial = verdicts.clean.clone();
         let restarts = if self.random { restarts.max(1) } else { 1 };
         for restart in 0..restarts {
@@ -225,7 +229,7 @@ impl Evaluation {
                 let (predictions, _) = self.predictions()?;
                 for (&i, &prediction) in chunk.iter().zip(&predictions) {
                     verdicts.adversarial[i] = prediction;
-                    verdicts.robust[i] = prediction == labels[i];
+                    verdicts.robust[i] = self.ascent.withstands(labels[i], prediction);
                 }
                 done += chunk.len();
                 let left = (restarts - 1 - restart) as usize * standing.len();

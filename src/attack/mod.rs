@@ -8,6 +8,7 @@ mod evaluate;
 mod fgsm;
 mod pgd;
 mod recorded;
+mod targeted;
 mod targets;
 mod threat;
 
@@ -16,6 +17,7 @@ pub use evaluate::{Adversarial, Evaluation, Verdicts, logits};
 pub use fgsm::{Fgsm, FgsmRs};
 pub use pgd::Pgd;
 pub use recorded::{Classifier, Inputs, Names, RecordedAttack};
+pub use targeted::Targeted;
 pub use targets::Targets;
 pub use threat::{Ball, Limits, Norm, Rational, ThreatModel};
 
@@ -29,6 +31,18 @@ pub enum Ascent {
     /// KL(softmax(clean logits) || softmax(logits)): away from what the network says of the clean image, whatever that
     /// is (TRADES; torchattacks calls it TPGD).
     Kl,
+    /// The log-probability of this class: towards it, from wherever the image is.
+    Towards(u32),
+}
+
+impl Ascent {
+    /// Whether an example of class `label` withstands while class `prediction` is predicted for it.
+    pub fn withstands(self, label: u32, prediction: u32) -> bool {
+        match self {
+            Ascent::CrossEntropy | Ascent::Kl => prediction == label,
+            Ascent::Towards(class) => prediction != class,
+        }
+    }
 }
 
 /// A white-box attack by steps of gradient ascent.

@@ -266,8 +266,8 @@ impl RecordedAttack {
         tape
     }
 
-    /// Records one step. With `freeze` an example that is misclassified already stays as it is, so that
-    /// the worst of all iterates is what remains.
+    /// Records one step. With `freeze` an example that is broken already (misclassified, or classified as the attack
+    /// wants it) stays as it is, so that the worst of all iterates is what remains.
     pub fn record_step(
         attack: &dyn Attack,
         on: Classifier<'_>,
@@ -306,14 +306,15 @@ impl RecordedAttack {
             // An example that is broken takes a step of length 0. Linf leaves it as it is then; a projection into
             // another ball may move its last bits, so there the old value is chosen.
             let norm = attack.threat().norm;
-            let right = on.architecture.verdict(logits).correct(labels).reshape([batch, 1, 1, 1]);
+            let standing = standing(attack, on.architecture.verdict(logits), labels);
+            let standing = standing.reshape([batch, 1, 1, 1]);
             let mut ball = names.ball(&tape, norm, images);
             if freeze && norm == Norm::Linf {
-                ball.step = right * ball.step;
+                ball.step = standing * ball.step;
             }
             let mut moved = attack.step(&ball, current, gradient);
             if freeze && norm != Norm::Linf {
-                moved = right.broadcast_to(images).select(moved, current);
+                moved = standing.broadcast_to(images).select(moved, current);
             }
             tape.assign(&names.of("adversarial"), moved);
             if attack.keeps_gradient() {
@@ -387,6 +388,20 @@ fn ascended<'t>(
             let clean = Net::new(tape, mode).with_draw(names.draw(tape, batch));
             let x = names.source(tape, "x", images.shape(), DType::F32);
             logits.kl_divergence(on.architecture.forward(&clean, x))
+        }
+        Ascent::Towards(class) => {
+            on.architecture.verdict(logits).log_softmax().slice(1, class as usize, 1).reshape([batch])
+        }
+    }
+}
+
+/// 1 for the examples that withstand the attack by these logits, `[B]`; see [`Ascent::withstands`].
+fn standing<'t>(attack: &dyn Attack, logits: Var<'t>, labels: Var<'t>) -> Var<'t> {
+    match attack.ascends() {
+        Ascent::CrossEntropy | Ascent::Kl => logits.correct(labels),
+        Ascent::Towards(class) => {
+            let wanted = logits.slice(1, class as usize, 1);
+            logits.amax(&[1]).greater(wanted).reshape([logits.shape()[0]])
         }
     }
 }

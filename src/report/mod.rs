@@ -10,6 +10,7 @@ pub mod overfitting;
 pub mod progress;
 pub mod results;
 pub mod table;
+pub mod turned;
 
 pub use accuracy::Accuracy;
 pub use environment::Environment;
@@ -17,6 +18,7 @@ pub use gallery::Gallery;
 pub use metrics::Metrics;
 pub use progress::Progress;
 pub use results::Results;
+pub use turned::{Turn, Turned};
 
 /// A count with its thousands apart: `10 000`.
 fn grouped(count: u64) -> String {

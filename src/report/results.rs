@@ -3,7 +3,7 @@
 use super::gallery::{Example, Prediction, Scale};
 use super::table::Row;
 use super::{Accuracy, Gallery, grouped, table};
-use crate::attack::{Adversarial, Attack, Classifier, Evaluation, Fgsm, Norm, Pgd, Verdicts};
+use crate::attack::{Adversarial, Attack, Classifier, Evaluation, Fgsm, Norm, Pgd, ThreatModel, Verdicts};
 use crate::data::{Dataset, Examples};
 use crate::error::Result;
 use crate::files::write_atomically;
@@ -146,36 +146,38 @@ impl Results {
         if matches!(data.examples, Examples::Features(..)) {
             return Ok(());
         }
-        let examples: Vec<Example> = self
-            .examples
-            .iter()
-            .map(|found| Example {
-                clean: found.clean.clone(),
-                adversarial: found.adversarial.clone(),
-                label: data.labels[found.example as usize],
-                clean_prediction: prediction(found.clean_prediction),
-                adversarial_prediction: prediction(found.adversarial_prediction),
-            })
-            .collect();
-        let epsilon = &pgd.threat.epsilon;
-        let scale = match pgd.threat.norm {
-            Norm::Linf => Scale::Epsilon(epsilon.value() as f32, epsilon.text().into()),
-            Norm::L2 => Scale::Largest,
-        };
+        let examples: Vec<Example> =
+            self.examples.iter().map(|found| example(found, data.labels[found.example as usize])).collect();
         Gallery {
             title,
             attack: &self.attack,
             image: data.image,
             class_names: &data.class_names,
-            scale,
+            scale: scale(&pgd.threat),
             examples: &examples,
         }
         .write(folder.join("gallery.png"))
     }
 }
 
-fn prediction((class, confidence): (u32, f32)) -> Prediction {
-    Prediction { class, confidence }
+/// Which change of a pixel a gallery draws in full colour.
+pub(super) fn scale(threat: &ThreatModel) -> Scale {
+    match threat.norm == Norm::Linf {
+        true => Scale::Epsilon(threat.epsilon.value() as f32, threat.epsilon.text().into()),
+        false => Scale::Largest,
+    }
+}
+
+/// What a gallery shows of an image of class `label`.
+pub(super) fn example(found: &Adversarial, label: u32) -> Example {
+    let prediction = |(class, confidence)| Prediction { class, confidence };
+    Example {
+        clean: found.clean.clone(),
+        adversarial: found.adversarial.clone(),
+        label,
+        clean_prediction: prediction(found.clean_prediction),
+        adversarial_prediction: prediction(found.adversarial_prediction),
+    }
 }
 
 /// Examples worth a look: of each class one that withstood the attack, or one that did not, in turn, so that the

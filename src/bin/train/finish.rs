@@ -6,7 +6,7 @@ use adamant::attack::{Classifier, Pgd, logits};
 use adamant::data::{Data, Examples};
 use adamant::nn::{Mode, architectures};
 use adamant::plan::Precision;
-use adamant::report::{Progress, Results, curves, overfitting, results};
+use adamant::report::{Progress, Results, Turn, Turned, curves, overfitting, results};
 use adamant::train::examples::inputs;
 use adamant::train::{EVALUATION_BATCH, Trainer, checkpoint};
 use adamant::{Result, Store};
@@ -18,7 +18,7 @@ pub(crate) fn finish(
     watcher: &Watcher,
     folder: &Path,
     data: &Data,
-    attack: &Pgd,
+    (attack, turn): (&Pgd, Option<&Turn>),
     flags: &Flags,
 ) -> Result<()> {
     let recipe = trainer.recipe().clone();
@@ -77,15 +77,25 @@ pub(crate) fn finish(
         say!("no gallery.png: {} are no pictures", data.test.kind());
     }
     curves::write(folder.join("curves.png"), &title, &measured, &said, &watcher.records)?;
+    let on = Classifier {
+        architecture: architecture.as_ref(),
+        mode: Mode::Eval,
+        examples: data.test.len(),
+        inputs: inputs(&data.test),
+        precision: Precision::F32,
+    };
+    if let Some(turn) = turn {
+        let bar = Progress::new(0, 1);
+        let how = (attack, flags.test_restarts, recipe.seed);
+        let turned = Turned::measure(&store, on, &data.test, turn, how, |what, done, of| {
+            bar.working(what, done as u64, of as u64);
+        })?;
+        bar.finish();
+        say!("{}\n", turned.text(&data.test));
+        turned.write(folder, &title, &data.test, attack)?;
+    }
     if let Some(path) = &flags.logits {
         let examples: Vec<u32> = (0..data.test.len() as u32).collect();
-        let on = Classifier {
-            architecture: architecture.as_ref(),
-            mode: Mode::Eval,
-            examples: examples.len(),
-            inputs: inputs(&data.test),
-            precision: Precision::F32,
-        };
         let batch = EVALUATION_BATCH.min(examples.len());
         let logits = logits(&store, on, "test", &examples, batch)?;
         checkpoint::save_logits(path, &logits, data.test.classes)?;

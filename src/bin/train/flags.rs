@@ -179,6 +179,10 @@ pub(crate) struct Flags {
     /// Restarts of the PGD attack on the test images
     #[arg(long, help_heading = TEST, default_value_t = 1, value_name = "RESTARTS")]
     pub(crate) test_restarts: u32,
+    /// Also attack the test images of one class so that they are read as one of others: 14:2,5 turns class 14 into 2 or 5
+    /// (turned.json, turned.png)
+    #[arg(long, help_heading = TEST, value_name = "CLASS:CLASSES")]
+    pub(crate) turn: Option<String>,
     /// Also write the logits of the clean test images, to compare with another program's (safetensors, `logits`)
     #[arg(long, help_heading = TEST, value_name = "FILE")]
     pub(crate) logits: Option<PathBuf>,

@@ -17,7 +17,7 @@ mod tuner;
 
 use adamant::data;
 use adamant::nn::architectures;
-use adamant::report::{Metrics, Progress};
+use adamant::report::{Metrics, Progress, Turn};
 use adamant::trace::Trace;
 use adamant::train::{EpochRecord, Observer, Outcome, Recipe, StepReport, Trainer};
 use adamant::{Device, Error, Result, files};
@@ -63,7 +63,9 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
         (None, None) => (flags.over(Recipe::default())?, None),
     };
     let test_attack = flags.test_attack(&recipe)?;
+    let turn: Option<Turn> = flags.turn.as_deref().map(str::parse).transpose()?;
     let data = data::load(&recipe.data)?;
+    turn.iter().try_for_each(|turn| turn.check(&data.test))?;
     let architecture = architectures::by_name(&recipe.model, data.train.image, data.train.classes)?;
     let (device, why) = Device::select(&flags.device)?;
     if let Some(bytes) = memory {
@@ -134,7 +136,7 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
     }
     interrupt.all_is_saved();
     // Testing may have had kernels of its own to choose.
-    let finished = finish(trainer, &watcher, &folder, &data, &test_attack, flags);
+    let finished = finish(trainer, &watcher, &folder, &data, (&test_attack, turn.as_ref()), flags);
     if let Err(error) = finished.and_then(|()| tuner::record(&folder, &device)) {
         eprintln!("error: {error}");
         eprintln!("the weights are saved; when that is mended, test them again with\n  {resume}");
