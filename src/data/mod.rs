@@ -7,11 +7,15 @@ pub mod idx;
 mod load;
 mod mnist;
 mod names;
+mod npy;
+mod npz;
+mod pictures;
 mod stream;
+mod table;
 
 pub use dataset::{Data, Dataset, Examples};
 pub use features::{Change, Limits};
-pub use load::{NAMES, load};
+pub use load::{NAMES, load, load_sized};
 pub use mnist::IDX_FILES;
 
 use std::path::Path;

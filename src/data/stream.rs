@@ -23,6 +23,11 @@ const WINDOW: u64 = 256 << 20;
 const FREE: u64 = 256 << 20;
 const RATIO: u64 = 200;
 
+/// Bytes that a file of so many may unpack to.
+pub(super) fn limit(size: u64) -> u64 {
+    MOST_BYTES.min(size.saturating_mul(RATIO).saturating_add(FREE))
+}
+
 /// The bytes of a file, unpacked.
 pub(super) struct Stream<'a> {
     path: &'a Path,
@@ -58,7 +63,7 @@ impl<'a> Stream<'a> {
     /// As [`Stream::open`].
     pub(super) fn of(mut source: impl BufRead + 'a, size: u64, path: &'a Path) -> Result<Stream<'a>> {
         let start = source.fill_buf().map_err(|e| Error::io(path, "could not read the data file", e))?;
-        let most = MOST_BYTES.min(size.saturating_mul(RATIO).saturating_add(FREE));
+        let most = limit(size);
         let (packing, source): (_, Box<dyn Read + 'a>) = match start {
             [0x1f, 0x8b, ..] => (Some("gzip"), Box::new(MultiGzDecoder::new(source))),
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {

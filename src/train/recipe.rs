@@ -15,6 +15,8 @@ use std::path::Path;
 pub struct Recipe {
     /// The data set: a name or a path, as [`crate::data::load`] takes it.
     pub data: String,
+    /// Pixels on each side that pictures are resized to; 0 takes them as they are.
+    pub image_size: usize,
     /// Random changes of the training images: `crop:4` (a crop out of the image padded by 4 zeros on each side),
     /// `crop:4:reflect` (padded by its mirror image), `flip` (left to right, one in two); none by default.
     pub augment: Vec<String>,
@@ -116,6 +118,7 @@ impl Default for Recipe {
     fn default() -> Recipe {
         Recipe {
             data: "mnist".into(),
+            image_size: 0,
             augment: Vec::new(),
             model: "mnist-fast".into(),
             method: "pgd".into(),

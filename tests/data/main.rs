@@ -1,7 +1,9 @@
 //! Data sets: good files in every accepted form, and every kind of bad file.
 
 mod idx;
+mod pictures;
 mod records;
+mod tables;
 
 use adamant::data;
 use flate2::Compression;

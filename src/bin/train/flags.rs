@@ -28,9 +28,12 @@ pub(crate) struct Flags {
     pub(crate) recipe: Option<PathBuf>,
     /// Data set: `mnist` (the embedded sample), `fashion-mnist` (where its Debian package is installed), or a folder or
     /// archive, whose format is told from what is there: the four IDX files, CIFAR-10 or CIFAR-100 in binary form,
-    /// train.bin and test.bin with such records; plain, gzip, xz or zstd
+    /// train.bin and test.bin with such records, train/CLASS/*.png or .jpg, train.csv and test.csv, or a file .npz
     #[arg(long, help_heading = DATA)]
     pub(crate) data: Option<String>,
+    /// Resize pictures to so many pixels on each side: the shorter side, then the middle is cut out [default: as they are]
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) image_size: Option<usize>,
     /// Random changes of the training images: crop:4, crop:4:reflect, flip; none
     #[arg(long, help_heading = DATA, value_name = "CHANGES", value_delimiter = ',')]
     pub(crate) augment: Option<Vec<String>>,
@@ -216,7 +219,7 @@ pub(crate) struct Flags {
 /// Calls a macro with the flags that change a recipe, by the recipe's names of them.
 macro_rules! recipe_flags {
     ($call:ident) => {
-        $call!(data augment model method norm epsilon steps step_size random_start attack_batch_norm attack_precision
+        $call!(data image_size augment model method norm epsilon steps step_size random_start attack_batch_norm attack_precision
                epsilon_warmup epochs
                batch optimizer learning_rate momentum nesterov beta1 beta2 adam_epsilon weight_decay weight_decay_on
                schedule schedule_at schedule_peak milestones schedule_factors learning_rate_warmup

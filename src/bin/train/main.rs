@@ -64,7 +64,7 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
     };
     let test_attack = flags.test_attack(&recipe)?;
     let turn: Option<Turn> = flags.turn.as_deref().map(str::parse).transpose()?;
-    let data = data::load(&recipe.data)?;
+    let data = data::load_sized(&recipe.data, recipe.image_size)?;
     turn.iter().try_for_each(|turn| turn.check(&data.test))?;
     let architecture = architectures::by_name(&recipe.model, data.train.image, data.train.classes)?;
     let (device, why) = Device::select(&flags.device)?;
