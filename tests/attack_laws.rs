@@ -189,6 +189,7 @@ fn distance(norm: Norm, x: &[f32], moved: &[f32]) -> f64 {
     match norm {
         Norm::Linf => each.fold(0.0, f64::max),
         Norm::L2 => each.map(|d| d * d).sum::<f64>().sqrt(),
+        Norm::L1 => each.sum(),
     }
 }
 
@@ -252,6 +253,8 @@ fn attacks_on_networks_stay_inside() {
             (Norm::L2, "0.5", "0.2"),
             (Norm::L2, "0", "0.1"),
             (Norm::L2, "2", "0.7"),
+            (Norm::L1, "3", "1"),
+            (Norm::L1, "0", "0.1"),
         ] {
             let fast =
                 FgsmRs { threat: threat(norm, epsilon), step_size: step.parse().unwrap(), clip_start: false };
@@ -321,7 +324,9 @@ fn slope() -> impl Strategy<Value = f32> {
 #[test]
 fn every_step_and_every_start_stays_in_the_ball_and_the_box() {
     for (device, cases) in devices().iter().zip([150, 40]) {
-        for (norm, elements) in [(Norm::Linf, 50), (Norm::L2, 50), (Norm::L2, 1000)] {
+        for (norm, elements) in
+            [(Norm::Linf, 50), (Norm::L2, 50), (Norm::L2, 1000), (Norm::L1, 50), (Norm::L1, 1000)]
+        {
             let plan = BallPlan::new(device, norm, elements);
             let epsilons = prop::sample::select(vec!["8/255", "0.3", "0.031", "0", "2", "0.5", "1e-7"]);
             let len = BALLS * elements;

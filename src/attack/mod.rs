@@ -6,6 +6,8 @@
 mod alignment;
 mod evaluate;
 mod fgsm;
+mod inner;
+mod n_fgsm;
 mod pgd;
 mod recorded;
 mod targeted;
@@ -15,6 +17,8 @@ mod threat;
 pub use alignment::Alignment;
 pub use evaluate::{Adversarial, Evaluation, Verdicts, logits};
 pub use fgsm::{Fgsm, FgsmRs};
+pub use inner::{InnerPgd, Start};
+pub use n_fgsm::NFgsm;
 pub use pgd::Pgd;
 pub use recorded::{Classifier, Inputs, Names, RecordedAttack};
 pub use targeted::Targeted;

@@ -72,6 +72,8 @@ pub enum Norm {
     Linf,
     /// The Euclidean length.
     L2,
+    /// The sum of the changes' magnitudes.
+    L1,
 }
 
 impl FromStr for Norm {
@@ -81,7 +83,8 @@ impl FromStr for Norm {
         match text.to_lowercase().as_str() {
             "linf" | "inf" | "l_inf" => Ok(Norm::Linf),
             "l2" | "2" => Ok(Norm::L2),
-            _ => Err(Error::unknown("norm", text, &["linf", "l2"])),
+            "l1" | "1" => Ok(Norm::L1),
+            _ => Err(Error::unknown("norm", text, &["linf", "l2", "l1"])),
         }
     }
 }
@@ -91,6 +94,7 @@ impl fmt::Display for Norm {
         f.write_str(match self {
             Norm::Linf => "Linf",
             Norm::L2 => "L2",
+            Norm::L1 => "L1",
         })
     }
 }
@@ -116,12 +120,14 @@ impl ThreatModel {
     ///
     /// Linf: x + r is rounded to f32 with an error of at most 2^-25 (pixels lie in [0, 1]); r itself is rounded once
     /// more. L2: each of `elements` coordinates errs by at most 2^-25, the norm and the quotient by some 1e-6 of it.
-    /// A radius of 0 stays 0.
+    /// L1: coordinates err as in L2, and their sum by at most 1.6e-5 of it (a tree of blocks of up to 256). A radius of 0
+    /// stays 0.
     pub fn projection_radius(&self, epsilon: f64, elements: usize) -> f64 {
         let ulp = 2f64.powi(-24);
         let inner = match self.norm {
             Norm::Linf => epsilon - ulp,
             Norm::L2 => epsilon * (1.0 - 4e-6) - (elements as f64).sqrt() * ulp,
+            Norm::L1 => epsilon * (1.0 - 1.6e-5) - elements as f64 * ulp,
         };
         inner.max(0.0)
     }
@@ -188,13 +194,13 @@ impl<'t> Ball<'t> {
         let all = |of: Var<'t>| of.broadcast_to(x.shape());
         let (lower, upper) = match norm {
             Norm::Linf => (within(x - down * radius), within(x + up * radius)),
-            Norm::L2 => (all(down).select(all(least), x), all(up).select(all(most), x)),
+            Norm::L2 | Norm::L1 => (all(down).select(all(least), x), all(up).select(all(most), x)),
         };
         Ball { norm, x, radius, step, lower, upper, changeable: Some(limits.changeable()) }
     }
 
     /// What of `direction` leads along features that may be changed.
-    fn along(&self, direction: Var<'t>) -> Var<'t> {
+    pub(super) fn along(&self, direction: Var<'t>) -> Var<'t> {
         match self.changeable {
             Some(mask) => direction * mask,
             None => direction,
@@ -203,7 +209,9 @@ impl<'t> Ball<'t> {
 
     /// A step of ascent along the gradient of the loss, projected into the ball and the box.
     ///
-    /// Linf: step * sign(g). L2: step * g / |g| per example (the reference's 1e-10 in the denominator; Rice et al.).
+    /// Linf: step * sign(g). L2: step * g / |g| per example (the reference's 1e-10 in the denominator; Rice et al.). L1:
+    /// the step shared evenly by the signs of the largest twentieth of |g| (SLIDE: Tramer and Boneh 2019; APGD-L1: Croce
+    /// and Hein 2021).
     pub fn ascend(&self, current: Var<'t>, gradient: Var<'t>) -> Var<'t> {
         match self.norm {
             Norm::Linf => self.project(gradient.sign() * self.step + current),
@@ -212,24 +220,49 @@ impl<'t> Ball<'t> {
                 let length = gradient.norm_l2().affine(1.0, 1e-10);
                 self.project(gradient * (self.step / length) + current)
             }
+            Norm::L1 => {
+                let chosen = largest(self.along(gradient)).sign();
+                // Where there is no gradient there is nothing to divide by.
+                let count = chosen.norm_l1().max(chosen.tape().fill(Shape::scalar(), 1.0));
+                self.project(chosen * (self.step / count) + current)
+            }
         }
     }
 
     /// The nearest point of ball and box (L2: the nearest of the ball, then of the box; the box's projection moves no
-    /// pixel away from x).
+    /// pixel away from x; L1: of what both allow, which matters there: Croce and Hein 2021, "Mind the box").
     pub fn project(&self, candidate: Var<'t>) -> Var<'t> {
         match self.norm {
             Norm::Linf => self.into_box(candidate),
             Norm::L2 => self.into_box(self.into_l2(candidate)),
+            Norm::L1 => self.into_box(self.into_l1(candidate)),
         }
     }
 
-    /// Between the least and the greatest values allowed: under Linf those of ball and box, under L2 those of the box.
-    fn into_box(self, candidate: Var<'t>) -> Var<'t> {
+    /// Between the least and the greatest values allowed: under Linf those of ball and box, under L2 and L1 those of the box.
+    pub(super) fn into_box(self, candidate: Var<'t>) -> Var<'t> {
         match (self.norm, self.changeable) {
-            (Norm::L2, None) => candidate.clamp(0.0, 1.0),
+            (Norm::L2 | Norm::L1, None) => candidate.clamp(0.0, 1.0),
             _ => candidate.max(self.lower).min(self.upper),
         }
+    }
+
+    /// The perturbation d gives way to sign(d) min(max(|d| - t, 0), room), room being what the box leaves a pixel, with
+    /// the least t >= 0 an example for which that is inside the ball. t is found by bisection: no sorting, and the end
+    /// that is kept is the inner one.
+    fn into_l1(self, candidate: Var<'t>) -> Var<'t> {
+        let delta = candidate - self.x;
+        let (length, up) = (delta.abs(), delta.greater(delta.tape().fill(delta.shape(), 0.0)));
+        let room = match self.changeable {
+            None => up.select(self.x.affine(-1.0, 1.0), self.x),
+            Some(_) => up.select(self.upper - self.x, self.x - self.lower),
+        };
+        let kept = |t: Var<'t>| (length - t).relu().min(room);
+        let outside = |t: Var<'t>| kept(t).sum_per_example().greater(self.radius);
+        let nothing = length.tape().fill(Shape::new(&[delta.shape()[0], 1, 1, 1]), 0.0);
+        let most = delta.norm_linf() * outside(nothing);
+        let (_, t) = bisect(nothing, most, L1_BISECTIONS, outside);
+        delta.sign() * kept(t) + self.x
     }
 
     fn into_l2(self, candidate: Var<'t>) -> Var<'t> {
@@ -239,9 +272,9 @@ impl<'t> Ball<'t> {
         delta * (self.radius / length) + self.x
     }
 
-    /// A random point of the ball. Linf: uniform. L2: a uniform direction at a uniform distance (as torchattacks and
-    /// Rice et al.). `clip` clips it to the box too; fgsm-rs on MNIST does not before its one gradient (spec 2.2). Vectors
-    /// of features are always in their bounds.
+    /// A random point of the ball. Linf: uniform. L2 and L1: a uniform direction at a uniform distance (as torchattacks
+    /// and Rice et al. for L2; on the L1 sphere directions are of the Laplace distribution). `clip` clips it to the box
+    /// too; fgsm-rs on MNIST does not before its one gradient (spec 2.2). Vectors of features are always in their bounds.
     pub fn random_start(&self, draw: Draw<'t>, purpose: Purpose, clip: bool) -> Var<'t> {
         let shape = self.x.shape();
         let start = match self.norm {
@@ -252,12 +285,55 @@ impl<'t> Ball<'t> {
                 let distance = draw.uniform(purpose.next(), one) * self.radius;
                 direction * (distance / direction.norm_l2().affine(1.0, 1e-10)) + self.x
             }
+            Norm::L1 => {
+                let two_sided = draw.uniform(purpose, shape).affine(2.0, -1.0);
+                // Kept from the logarithm of 0, which one number in 2^24 has.
+                let tail = two_sided.abs().affine(-1.0, 1.0).clamp(2f64.powi(-24), 1.0);
+                let direction = self.along(two_sided.sign() * tail.log().scale(-1.0));
+                let one = Shape::new(&[shape[0], 1, 1, 1]);
+                let distance = draw.uniform(purpose.next(), one) * self.radius;
+                direction * (distance / direction.norm_l1().affine(1.0, 1e-10)) + self.x
+            }
         };
         match clip || self.changeable.is_some() {
             true => self.into_box(start),
             false => start,
         }
     }
+}
+
+/// Share of the pixels that a step in L1 moves: the largest gradients.
+const L1_SHARE: f64 = 0.05;
+/// Halvings that find a threshold of gradients: a millionth of the largest.
+const SHARE_BISECTIONS: usize = 20;
+/// Halvings that find how far a perturbation is drawn back: to where f32 ends.
+const L1_BISECTIONS: usize = 26;
+
+/// x where its magnitude is among the largest [`L1_SHARE`] of its example (at least one), else 0.
+fn largest(x: Var<'_>) -> Var<'_> {
+    let (tape, shape, length) = (x.tape(), x.shape(), x.abs());
+    let one = Shape::new(&[shape[0], 1, 1, 1]);
+    let count = (L1_SHARE * (shape.len() / shape[0].max(1)) as f64).max(1.0);
+    let enough = |t| length.greater_equal(t).sum_per_example().greater_equal(tape.fill(one, count));
+    let most = x.norm_linf();
+    let (threshold, _) = bisect(tape.fill(one, 0.0), most, SHARE_BISECTIONS, enough);
+    x * length.greater_equal(threshold)
+}
+
+/// Halves the stretch from `low` to `high` (`[B,1,1,1]`) so many times, towards where `goes_on`, 1 below and 0 above,
+/// changes. Returns both ends.
+fn bisect<'t>(
+    mut low: Var<'t>,
+    mut high: Var<'t>,
+    times: usize,
+    goes_on: impl Fn(Var<'t>) -> Var<'t>,
+) -> (Var<'t>, Var<'t>) {
+    for _ in 0..times {
+        let middle = (low + high).scale(0.5);
+        let further = goes_on(middle);
+        (low, high) = (further.select(middle, low), further.select(high, middle));
+    }
+    (low, high)
 }
 
 #[cfg(test)]

@@ -143,6 +143,7 @@ pub(crate) mod tests {
                     train_robust: Some(0.88 - 0.62 * (-4.0 * t).exp()),
                     validation_clean: Some(0.978 - 0.3 * (-6.0 * t).exp() + 0.004 * wiggle),
                     validation_robust: Some(validation_robust),
+                    validation_raw: None,
                     epsilon: 0.3 * (2.0 * t).min(1.0),
                     learning_rate: 2e-3 * (1.0 - t).max(0.02),
                     examples_per_second: 4321.0,

@@ -138,7 +138,8 @@ fn line(record: &EpochRecord, epochs: u32) -> String {
         grouped(record.examples_per_second as u64),
         record.loss,
         pair("train", record.train_clean, record.train_robust),
-        pair("validation", record.validation_clean, record.validation_robust),
+        pair("validation", record.validation_clean, record.validation_robust)
+            + &record.validation_raw.map(|raw| format!(" (raw {:.1} %)", 100.0 * raw)).unwrap_or_default(),
         pair("test", record.test_clean, record.test_robust),
         compact(record.epsilon),
         compact(record.learning_rate),

@@ -25,6 +25,11 @@ pub struct Results {
     attack: String,
 }
 
+/// Why a network with dummy classes is judged by what it collapses to.
+pub const WHY_COLLAPSED: &str = "judged by the C-class network that the 2C outputs collapse to, logsumexp of each class \
+     and its dummy; attacks on the raw outputs spend themselves on moving an image from a class to its own dummy, which \
+     changes nothing: they over-report robustness, and stand beside for comparison";
+
 /// An attack's line with restarts and images: what every robust accuracy is printed with.
 pub fn line(attack: &dyn Attack, restarts: u32, images: usize) -> String {
     let restarts = match restarts {
@@ -89,6 +94,15 @@ impl Results {
         let chosen = choose(&verdicts, &data.labels, data.classes);
         let examples = judge.images(&chosen, seed)?;
         Ok(Results { rows, verdicts, examples, attack })
+    }
+
+    /// Adds the rows of a network with dummy classes whose raw outputs were attacked, marked as that.
+    pub fn beside(&mut self, raw: &Results) {
+        for row in &mut self.rows {
+            row.attack = format!("collapsed: {}", row.attack);
+        }
+        let raw = raw.rows.iter().map(|row| Row { attack: format!("raw: {}", row.attack), ..row.clone() });
+        self.rows.extend(raw);
     }
 
     /// The table, for a terminal.

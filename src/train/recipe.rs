@@ -1,9 +1,9 @@
 //! A recipe: every number of a training run, as a TOML file or as flags.
 
 use super::OnCollapse;
-use crate::attack::{Norm, Rational, ThreatModel};
+use crate::attack::{Norm, Rational, Start, ThreatModel};
 use crate::error::{Error, Result};
-use crate::nn::Mode;
+use crate::nn::{Architecture, Dummies, Mode, architectures};
 use crate::plan::Precision;
 use crate::tape::Augment;
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ pub struct Recipe {
     pub model: String,
     /// The training method's name.
     pub method: String,
-    /// Norm of the perturbation: `linf` or `l2`.
+    /// Norm of the perturbation: `linf`, `l2` or `l1`.
     pub norm: String,
     /// Radius of the perturbation in pixel values: "8/255" or a decimal (in a file also without quotes).
     #[serde(deserialize_with = "text_or_number")]
@@ -34,8 +34,9 @@ pub struct Recipe {
     /// Length of a step, as epsilon is given.
     #[serde(deserialize_with = "text_or_number")]
     pub step_size: String,
-    /// Start the attack at a random point.
-    pub random_start: bool,
+    /// Where the attack of pgd, trades, mart and ducat starts: `uniform` (at random in the ball), `normal` (0.001 times
+    /// normal noise) or `none` (at the image); `auto` is what the method's reference does.
+    pub start: String,
     /// Clip the random start of fgsm-rs to [0, 1] before the gradient.
     pub clip_start: bool,
     /// Batch norm inside the attack: `eval`, `train` or `train-frozen`.
@@ -45,6 +46,38 @@ pub struct Recipe {
     pub attack_precision: String,
     /// Share of the steps over which epsilon and step size grow from 0.
     pub epsilon_warmup: f64,
+    /// Whether the step size does.
+    pub step_size_warmup: bool,
+    /// Runs of the attack of pgd, trades, mart and ducat; the worst end is kept for each example.
+    pub restarts: u32,
+    /// Whether that attack ends with the worst of its iterates (one more forward pass).
+    pub use_best: bool,
+    /// Label smoothing: this share of each target is spread evenly over the classes.
+    pub label_smoothing: f64,
+    /// Share of a batch that is adversarial, the rest being clean.
+    pub adversarial_ratio: f64,
+    /// Learn from each image both clean and adversarial, as one batch.
+    pub keep_clean: bool,
+    /// n-fgsm: half width of the noise in epsilons.
+    pub noise: f64,
+    /// free: updates on each batch.
+    pub replays: u32,
+    /// trades, mart: weight of the robust part.
+    pub beta: f64,
+    /// grad-align: weight of the alignment.
+    pub grad_align_lambda: f64,
+    /// grad-align: `exact`, or `first-order` for an approximation without second derivatives.
+    pub grad_align_form: String,
+    /// Adversarial weight perturbation round pgd, trades or mart: its size relative to each weight's; 0 does without.
+    pub awp_gamma: f64,
+    /// Epochs before it begins.
+    pub awp_warmup: u32,
+    /// ducat: epochs of pgd before dummy classes are learned.
+    pub dummy_start: u32,
+    /// ducat: share of a clean image's target that goes to the dummy.
+    pub dummy_clean: f64,
+    /// ducat: share of an adversarial image's target that goes to the dummy.
+    pub dummy_adversarial: f64,
     /// Passes over the training images.
     pub epochs: u32,
     /// Images in a batch.
@@ -126,11 +159,27 @@ impl Default for Recipe {
             epsilon: "0.3".into(),
             steps: 5,
             step_size: "0.1".into(),
-            random_start: true,
+            start: "auto".into(),
             clip_start: false,
             attack_batch_norm: "eval".into(),
             attack_precision: "f32".into(),
             epsilon_warmup: 0.3,
+            step_size_warmup: true,
+            restarts: 1,
+            use_best: false,
+            label_smoothing: 0.0,
+            adversarial_ratio: 1.0,
+            keep_clean: false,
+            noise: 2.0,
+            replays: 8,
+            beta: 6.0,
+            grad_align_lambda: 0.2,
+            grad_align_form: "exact".into(),
+            awp_gamma: 0.0,
+            awp_warmup: 0,
+            dummy_start: 0,
+            dummy_clean: 0.25,
+            dummy_adversarial: 1.0,
             epochs: 40,
             batch: 64,
             optimizer: "adam".into(),
@@ -268,6 +317,31 @@ impl Recipe {
             return Err(Error::argument("epsilon", format!("`{epsilon}`"), format!("{why}{meant}")));
         }
         Ok(ThreatModel { norm, epsilon })
+    }
+
+    /// The network that is trained: the architecture of this name for images of `image` (rows, columns, channels) and so
+    /// many classes, with a second output for each where the method has dummy classes.
+    ///
+    /// # Errors
+    /// As [`architectures::by_name`] and [`super::method`].
+    pub fn network(&self, image: [usize; 3], classes: usize) -> Result<Box<dyn Architecture>> {
+        match super::method(self)?.has_dummies() {
+            false => architectures::by_name(&self.model, image, classes),
+            true => Ok(Box::new(Dummies::new(architectures::by_name(&self.model, image, 2 * classes)?))),
+        }
+    }
+
+    /// Where the attack starts; `None` where that is left to the method.
+    ///
+    /// # Errors
+    /// [`Error::Argument`].
+    pub fn start(&self) -> Result<Option<Start>> {
+        match self.start.as_str() {
+            "auto" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| {
+                Error::unknown("start", text, &["auto", Start::NAMES[0], Start::NAMES[1], Start::NAMES[2]])
+            }),
+        }
     }
 
     /// Random changes of the training images.

@@ -20,6 +20,10 @@ pub struct EpochRecord {
     pub validation_clean: Option<f64>,
     /// Accuracy on the attacked validation images, after the epoch.
     pub validation_robust: Option<f64>,
+    /// Of a network with dummy classes: accuracy on the validation images when its raw outputs are attacked, which
+    /// over-reports; the one above is of the collapsed network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_raw: Option<f64>,
     /// Epsilon that was trained with at the end of the epoch.
     pub epsilon: f64,
     /// Learning rate at the end of the epoch.

@@ -2,6 +2,8 @@
 
 mod bad_input;
 #[cfg(unix)]
+mod methods;
+#[cfg(unix)]
 mod resume;
 mod run_folder;
 mod tiny;

@@ -63,7 +63,7 @@ fn interrupt(child: &Child) {
 }
 
 /// Interrupts the run three times, each time after another epoch, and goes on to its end. Returns where it stood.
-fn in_pieces(tiny: &Tiny, flags: &[&str], run: &str) -> Vec<Position> {
+pub fn in_pieces(tiny: &Tiny, flags: &[&str], run: &str) -> Vec<Position> {
     let mut stood = Vec::new();
     let mut next: Vec<String> = arguments(tiny, flags, run).into_iter().map(String::from).collect();
     for _ in 0..3 {

@@ -133,7 +133,7 @@ fn every_method_and_norm_runs_to_its_end() {
         ("fgsm", &["--method", "fgsm"]),
         ("fgsm-rs", &["--method", "fgsm-rs"]),
         ("l2", &["--norm", "l2", "--steps", "2"]),
-        ("plain", &["--random-start", "false", "--validation", "0"]),
+        ("plain", &["--start", "none", "--validation", "0"]),
         ("zero", &["--epochs", "1", "--batch", "200", "--threads", "1"]),
     ] {
         let ran = tiny.runs(&tiny.short(&[flags, &["--out", run]].concat()));

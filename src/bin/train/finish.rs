@@ -4,11 +4,11 @@ use super::Watcher;
 use super::flags::Flags;
 use adamant::attack::{Classifier, Pgd, logits};
 use adamant::data::{Data, Examples};
-use adamant::nn::{Mode, architectures};
+use adamant::nn::{Architecture, Collapsed, Mode};
 use adamant::plan::Precision;
 use adamant::report::{Progress, Results, Turn, Turned, curves, overfitting, results};
 use adamant::train::examples::inputs;
-use adamant::train::{EVALUATION_BATCH, Trainer, checkpoint};
+use adamant::train::{EVALUATION_BATCH, Trainer, checkpoint, method};
 use adamant::{Result, Store};
 use std::path::Path;
 
@@ -58,19 +58,31 @@ pub(crate) fn finish(
     };
     // What training took on the device is free for testing.
     drop(trainer);
-    let architecture = architectures::by_name(&recipe.model, data.test.image, data.test.classes)?;
+    let network = recipe.network(data.test.image, data.test.classes)?;
+    let dummies = method(&recipe)?.has_dummies();
+    let collapsed = dummies.then(|| Collapsed(network.as_ref()));
+    let architecture = collapsed.as_ref().map_or(network.as_ref(), |collapsed| collapsed);
     let bar = Progress::new(0, 1);
-    let results = Results::measure(
-        &store,
-        architecture.as_ref(),
-        &data.test,
-        attack,
-        flags.test_restarts,
-        recipe.seed,
-        |what, done, of| bar.working(what, done as u64, of as u64),
-    )?;
+    let measure = |architecture: &dyn Architecture| {
+        Results::measure(
+            &store,
+            architecture,
+            &data.test,
+            attack,
+            flags.test_restarts,
+            recipe.seed,
+            |what, done, of| bar.working(what, done as u64, of as u64),
+        )
+    };
+    let mut results = measure(architecture)?;
+    if dummies {
+        results.beside(&measure(network.as_ref())?);
+    }
     bar.finish();
     say!("\n{}", results.text());
+    if dummies {
+        say!("{}", results::WHY_COLLAPSED);
+    }
     let title = format!("{} on {}, trained by {}", recipe.model, data.test.name, recipe.method);
     results.write(folder, &title, &said, &data.test, attack)?;
     if matches!(data.test.examples, Examples::Features(..)) {
@@ -78,7 +90,7 @@ pub(crate) fn finish(
     }
     curves::write(folder.join("curves.png"), &title, &measured, &said, &watcher.records)?;
     let on = Classifier {
-        architecture: architecture.as_ref(),
+        architecture,
         mode: Mode::Eval,
         examples: data.test.len(),
         inputs: inputs(&data.test),

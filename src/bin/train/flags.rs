@@ -43,24 +43,72 @@ pub(crate) struct Flags {
     /// resnet18-w16 names the width, -normalized at the end a normalisation of the pixels inside
     #[arg(long, help_heading = DATA)]
     pub(crate) model: Option<String>,
-    /// Training method: standard, fgsm, fgsm-rs or pgd
+    /// Training method: standard, fgsm, fgsm-rs, n-fgsm, pgd, free, trades, mart, grad-align or ducat; AWP goes round pgd,
+    /// trades and mart (--awp-gamma)
     #[arg(long, help_heading = METHOD)]
     pub(crate) method: Option<String>,
-    /// Norm of the perturbation: linf or l2
+    /// Norm of the perturbation: linf, l2 or l1
     #[arg(long, help_heading = METHOD)]
     pub(crate) norm: Option<String>,
     /// Radius of the perturbation in pixel values (0 to 1): a fraction as 8/255, or a decimal
     #[arg(long, help_heading = METHOD, allow_hyphen_values = true)]
     pub(crate) epsilon: Option<String>,
-    /// Steps of the attack inside training (pgd)
+    /// Steps of the attack inside training (pgd, trades, mart, ducat)
     #[arg(long, help_heading = METHOD)]
     pub(crate) steps: Option<usize>,
-    /// Length of a step, as epsilon is given [default: 1.25 epsilon for fgsm-rs, else 5/3 epsilon / steps]
+    /// Length of a step, as epsilon is given [default: 1.25 epsilon for fgsm-rs, epsilon for n-fgsm,
+    /// else 5/3 epsilon / steps]
     #[arg(long, help_heading = METHOD, allow_hyphen_values = true)]
     pub(crate) step_size: Option<String>,
-    /// Start the attack at a random point (pgd)
+    /// Where the attack of pgd, trades, mart and ducat starts: uniform (at random in the ball), normal (0.001 times normal
+    /// noise), none (at the image), or auto (as the method's reference)
+    #[arg(long, help_heading = METHOD, value_name = "WHERE")]
+    pub(crate) start: Option<String>,
+    /// Runs of that attack, the worst end of which is kept for each example
+    #[arg(long, help_heading = METHOD, value_name = "RUNS")]
+    pub(crate) restarts: Option<u32>,
+    /// End that attack with the worst of its iterates
     #[arg(long, help_heading = METHOD, value_name = "BOOL")]
-    pub(crate) random_start: Option<bool>,
+    pub(crate) use_best: Option<bool>,
+    /// Label smoothing: this share of each target is spread over all classes
+    #[arg(long, help_heading = METHOD, value_name = "SHARE")]
+    pub(crate) label_smoothing: Option<f64>,
+    /// Share of a batch that is adversarial, the rest being clean
+    #[arg(long, help_heading = METHOD, value_name = "SHARE")]
+    pub(crate) adversarial_ratio: Option<f64>,
+    /// Learn from each image both clean and adversarial
+    #[arg(long, help_heading = METHOD, value_name = "BOOL")]
+    pub(crate) keep_clean: Option<bool>,
+    /// Half width of the noise in epsilons (n-fgsm)
+    #[arg(long, help_heading = METHOD, value_name = "EPSILONS")]
+    pub(crate) noise: Option<f64>,
+    /// Updates on each batch (free)
+    #[arg(long, help_heading = METHOD, value_name = "UPDATES")]
+    pub(crate) replays: Option<u32>,
+    /// Weight of the robust part of the loss (trades, mart)
+    #[arg(long, help_heading = METHOD)]
+    pub(crate) beta: Option<f64>,
+    /// Weight of the alignment of gradients (grad-align)
+    #[arg(long, help_heading = METHOD, value_name = "LAMBDA")]
+    pub(crate) grad_align_lambda: Option<f64>,
+    /// How its gradient is had (grad-align): exact (second derivatives), or first-order (an approximation without)
+    #[arg(long, help_heading = METHOD, value_name = "FORM")]
+    pub(crate) grad_align_form: Option<String>,
+    /// Adversarial weight perturbation round pgd, trades or mart: its size relative to each weight's; 0 does without
+    #[arg(long, help_heading = METHOD, value_name = "GAMMA")]
+    pub(crate) awp_gamma: Option<f64>,
+    /// Epochs before that perturbation begins
+    #[arg(long, help_heading = METHOD, value_name = "EPOCHS")]
+    pub(crate) awp_warmup: Option<u32>,
+    /// Epochs of pgd before dummy classes are learned (ducat)
+    #[arg(long, help_heading = METHOD, value_name = "EPOCHS")]
+    pub(crate) dummy_start: Option<u32>,
+    /// Share of a clean image's target that goes to the dummy (ducat)
+    #[arg(long, help_heading = METHOD, value_name = "SHARE")]
+    pub(crate) dummy_clean: Option<f64>,
+    /// Share of an adversarial image's target that goes to the dummy (ducat)
+    #[arg(long, help_heading = METHOD, value_name = "SHARE")]
+    pub(crate) dummy_adversarial: Option<f64>,
     /// Batch norm inside the attack: eval (running statistics), train (the batch's, updating the running ones) or
     /// train-frozen (the batch's)
     #[arg(long, help_heading = METHOD, value_name = "MODE")]
@@ -72,6 +120,9 @@ pub(crate) struct Flags {
     /// Share of the run over which epsilon and step size grow from 0
     #[arg(long, help_heading = METHOD, value_name = "SHARE")]
     pub(crate) epsilon_warmup: Option<f64>,
+    /// Whether the step size grows with it
+    #[arg(long, help_heading = METHOD, value_name = "BOOL")]
+    pub(crate) step_size_warmup: Option<bool>,
     /// Passes over the training images
     #[arg(long, help_heading = OPTIMISER)]
     pub(crate) epochs: Option<u32>,
@@ -219,7 +270,9 @@ pub(crate) struct Flags {
 /// Calls a macro with the flags that change a recipe, by the recipe's names of them.
 macro_rules! recipe_flags {
     ($call:ident) => {
-        $call!(data image_size augment model method norm epsilon steps step_size random_start attack_batch_norm attack_precision
+        $call!(data image_size augment model method norm epsilon steps step_size start restarts use_best label_smoothing
+               adversarial_ratio keep_clean noise replays beta grad_align_lambda grad_align_form awp_gamma awp_warmup
+               dummy_start dummy_clean dummy_adversarial step_size_warmup attack_batch_norm attack_precision
                epsilon_warmup epochs
                batch optimizer learning_rate momentum nesterov beta1 beta2 adam_epsilon weight_decay weight_decay_on
                schedule schedule_at schedule_peak milestones schedule_factors learning_rate_warmup
@@ -241,6 +294,7 @@ impl Flags {
             let epsilon = recipe.threat()?.epsilon.value();
             let step = match recipe.method.as_str() {
                 "fgsm-rs" => 1.25 * epsilon,
+                "n-fgsm" => epsilon,
                 _ => 5.0 / 3.0 * epsilon / recipe.steps.max(1) as f64,
             };
             // Six digits: what is meant, not what binary fractions make of it.

@@ -16,7 +16,6 @@ mod show;
 mod tuner;
 
 use adamant::data;
-use adamant::nn::architectures;
 use adamant::report::{Metrics, Progress, Turn};
 use adamant::trace::Trace;
 use adamant::train::{EpochRecord, Observer, Outcome, Recipe, StepReport, Trainer};
@@ -66,7 +65,7 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
     let turn: Option<Turn> = flags.turn.as_deref().map(str::parse).transpose()?;
     let data = data::load_sized(&recipe.data, recipe.image_size)?;
     turn.iter().try_for_each(|turn| turn.check(&data.test))?;
-    let architecture = architectures::by_name(&recipe.model, data.train.image, data.train.classes)?;
+    let architecture = recipe.network(data.train.image, data.train.classes)?;
     let (device, why) = Device::select(&flags.device)?;
     if let Some(bytes) = memory {
         device.set_memory_budget(bytes);

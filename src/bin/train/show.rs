@@ -1,6 +1,7 @@
 //! What is printed: devices, what is trained, what a training step is and what its launches take.
 
 use adamant::data::Data;
+use adamant::report::results;
 use adamant::train::Trainer;
 use adamant::{Device, Program, Result};
 use std::time::Duration;
@@ -37,8 +38,11 @@ pub(crate) fn heading(trainer: &Trainer, data: &Data) -> Result<()> {
         recipe.batch
     );
     match trainer.method().is_adversarial() {
-        true => say!("training  {}: {}", recipe.method, trainer.attack_line()?),
-        false => say!("training  {}: on clean images", recipe.method),
+        true => say!("training  {}: {}", trainer.method().name(), trainer.attack_line()?),
+        false => say!("training  {}: on clean images", trainer.method().name()),
+    }
+    if trainer.method().has_dummies() {
+        say!("          {}", results::WHY_COLLAPSED);
     }
     Ok(())
 }

@@ -5,23 +5,31 @@
 //! the method wants done before the update runs as a plan of its own ([`Method::prepare`]), and the update follows the
 //! gradient of its [`Objective`].
 
+mod awp;
+mod ducat;
 mod fgsm;
 mod fgsm_rs;
+mod free;
+mod grad_align;
 mod loss;
+mod mart;
+mod n_fgsm;
 mod pgd;
 mod standard;
+mod trades;
 
 pub use loss::Objective;
 
 use super::Recipe;
-use crate::attack::{Attack, Ball, Names, Targets};
+use crate::attack::{Attack, Ball, Names, Norm, Targets};
 use crate::error::{Error, Result};
 use crate::nn::{Architecture, Mode, Net};
 use crate::shape::{DType, Shape};
 use crate::tape::{Draw, Tape, Var};
 
 /// Names of the methods.
-pub const METHODS: [&str; 4] = ["standard", "fgsm", "fgsm-rs", "pgd"];
+pub const METHODS: [&str; 10] =
+    ["standard", "fgsm", "fgsm-rs", "n-fgsm", "pgd", "free", "trades", "mart", "grad-align", "ducat"];
 
 /// A training method.
 pub trait Method: Send + Sync {
@@ -68,6 +76,16 @@ pub trait Method: Send + Sync {
     /// shape `[B,H,W,C]`: saved in checkpoints.
     fn state(&self, _images: Shape) -> Vec<(String, Shape)> {
         Vec::new()
+    }
+
+    /// Whether vectors of features can be learned from, with their own bounds and what of them may be changed.
+    fn takes_features(&self) -> bool {
+        true
+    }
+
+    /// Whether its network has a second, dummy output for each class: see [`crate::nn::Dummies`].
+    fn has_dummies(&self) -> bool {
+        false
     }
 
     /// Whether images that are mixtures of classes ([`Targets::soft`]) can be learned from.
@@ -160,11 +178,60 @@ impl<'a, 't> Batch<'a, 't> {
 /// # Errors
 /// [`Error::Argument`] for an unknown method or a number it refuses.
 pub fn method(recipe: &Recipe) -> Result<Box<dyn Method>> {
-    match recipe.method.as_str() {
+    let method = match recipe.method.as_str() {
         "standard" => standard::of(recipe),
         "fgsm" => fgsm::of(recipe),
         "fgsm-rs" => fgsm_rs::of(recipe),
+        "n-fgsm" => n_fgsm::of(recipe),
         "pgd" => pgd::of(recipe),
+        "free" => free::of(recipe),
+        "trades" => trades::of(recipe),
+        "mart" => mart::of(recipe),
+        "grad-align" => grad_align::of(recipe),
+        "ducat" => ducat::of(recipe),
         other => Err(Error::unknown("method", other, &METHODS)),
+    }?;
+    // What these keys ask for would not happen, and the run would be taken for one in which it did.
+    if !matches!(recipe.method.as_str(), "pgd" | "trades" | "mart" | "ducat") {
+        let refuse = |what: &str, value: String| {
+            let why = format!("is of pgd, trades, mart and ducat; `{}` does without", recipe.method);
+            Err(Error::argument(what, value, why))
+        };
+        if recipe.restarts != 1 {
+            return refuse("restarts", recipe.restarts.to_string());
+        }
+        if recipe.use_best {
+            return refuse("use-best", "true".into());
+        }
+        if recipe.start()?.is_some() {
+            return refuse("start", format!("`{}`", recipe.start));
+        }
+    }
+    awp::wrap(recipe, method)
+}
+
+/// # Errors
+/// [`Error::Argument`] for another norm than Linf.
+fn only_linf(recipe: &Recipe) -> Result<()> {
+    match recipe.threat()?.norm {
+        Norm::Linf => Ok(()),
+        norm => {
+            let why = format!(
+                "`{}` is defined by signs of gradients in Linf; pgd, trades and mart take any norm",
+                recipe.method
+            );
+            Err(Error::argument("norm", norm, why))
+        }
+    }
+}
+
+/// The recipe's beta.
+///
+/// # Errors
+/// [`Error::Argument`].
+fn beta(recipe: &Recipe) -> Result<f64> {
+    match recipe.beta {
+        beta if (0.0..=1e6).contains(&beta) => Ok(beta),
+        beta => Err(Error::argument("beta", beta, "must be a number from 0 to 1000000")),
     }
 }

@@ -1,20 +1,45 @@
-//! PGD adversarial training (Madry et al. 2018).
+//! PGD adversarial training (Madry et al. 2018). With restarts it keeps the worst end for each example (Rice et al. 2020),
+//! with `use_best` the worst iterate (MadryLab's robustness); spec 2.1.
 
+use super::loss::CrossEntropy;
 use super::{Batch, Method, Objective};
-use crate::attack::{Attack, Pgd};
+use crate::attack::{Ascent, Attack, InnerPgd, Pgd, Start};
 use crate::error::{Error, Result};
 use crate::train::Recipe;
 
 /// Cross-entropy on PGD's images.
-struct PgdTraining(Pgd);
+struct PgdTraining {
+    attack: InnerPgd,
+    loss: CrossEntropy,
+}
 
 pub(super) fn of(recipe: &Recipe) -> Result<Box<dyn Method>> {
-    if recipe.steps == 0 {
-        return Err(Error::argument("steps", 0, "pgd takes at least 1 step; see method `standard`"));
-    }
+    let attack = inner(recipe, Ascent::CrossEntropy, Start::Uniform)?;
+    Ok(Box::new(PgdTraining { attack, loss: CrossEntropy::of(recipe)? }))
+}
+
+/// The recipe's PGD, climbing this, from `usual` where the recipe names no start.
+///
+/// # Errors
+/// [`Error::Argument`] for numbers it refuses.
+pub(super) fn inner(recipe: &Recipe, ascends: Ascent, usual: Start) -> Result<InnerPgd> {
     let (threat, step_size) = (recipe.threat()?, recipe.step()?);
-    let Recipe { steps, random_start, .. } = *recipe;
-    Ok(Box::new(PgdTraining(Pgd { threat, steps, step_size, random_start })))
+    let Recipe { steps, restarts, use_best: keeps_best, .. } = *recipe;
+    if steps == 0 {
+        let why = format!("{} takes at least 1 step; see method `standard`", recipe.method);
+        return Err(Error::argument("steps", 0, why));
+    }
+    let start = recipe.start()?.unwrap_or(usual);
+    match (restarts, start) {
+        (0, _) => return Err(Error::argument("restarts", 0, "must be at least 1")),
+        (2.., Start::None) => {
+            let why = "from the image itself every run ends at the same place: use one, or a random start";
+            return Err(Error::argument("restarts", restarts, why));
+        }
+        _ => {}
+    }
+    let pgd = Pgd { threat, steps, step_size, random_start: start == Start::Uniform };
+    Ok(InnerPgd { pgd, start, ascends, restarts, keeps_best })
 }
 
 impl Method for PgdTraining {
@@ -23,11 +48,10 @@ impl Method for PgdTraining {
     }
 
     fn attack(&self) -> &dyn Attack {
-        &self.0
+        &self.attack
     }
 
     fn objective<'t>(&self, batch: &Batch<'_, 't>) -> Objective<'t> {
-        let logits = batch.logits(batch.adversarial);
-        Objective::new(batch, batch.targets.cross_entropy(logits), logits)
+        self.loss.objective(batch)
     }
 }

@@ -1,16 +1,22 @@
 //! Ordinary training: no steps, no perturbation.
 
+use super::loss::CrossEntropy;
 use super::{Batch, Method, Objective};
 use crate::attack::{Attack, Pgd};
 use crate::error::Result;
 use crate::train::Recipe;
 
 /// Cross-entropy on the clean images.
-struct Standard(Pgd);
+struct Standard {
+    attack: Pgd,
+    loss: CrossEntropy,
+}
 
 pub(super) fn of(recipe: &Recipe) -> Result<Box<dyn Method>> {
     let (threat, step_size) = (recipe.threat()?, recipe.step()?);
-    Ok(Box::new(Standard(Pgd { threat, steps: 0, step_size, random_start: false })))
+    let attack = Pgd { threat, steps: 0, step_size, random_start: false };
+    let loss = CrossEntropy::unmixed(recipe, "it has no adversarial images")?;
+    Ok(Box::new(Standard { attack, loss }))
 }
 
 impl Method for Standard {
@@ -19,7 +25,7 @@ impl Method for Standard {
     }
 
     fn attack(&self) -> &dyn Attack {
-        &self.0
+        &self.attack
     }
 
     fn is_adversarial(&self) -> bool {
@@ -28,6 +34,6 @@ impl Method for Standard {
 
     fn objective<'t>(&self, batch: &Batch<'_, 't>) -> Objective<'t> {
         let logits = batch.logits(batch.x);
-        Objective::new(batch, batch.targets.cross_entropy(logits), logits)
+        Objective::new(batch, self.loss.losses(batch, logits), logits)
     }
 }

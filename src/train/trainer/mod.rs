@@ -19,7 +19,7 @@ use crate::attack::{Classifier, Inputs, Names};
 use crate::data::Dataset;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::nn::{Architecture, Mode, Params};
+use crate::nn::{Architecture, Collapsed, Mode, Params};
 use crate::plan::Precision;
 use crate::shape::Shape;
 use crate::tensor::{Host, Store};
@@ -100,6 +100,12 @@ impl Trainer {
             let why = format!("it changes images, but `{}` holds {}", data.name, data.kind());
             return Err(Error::argument("augment", format!("`{}`", recipe.augment.join(",")), why));
         }
+        let method = method(&recipe)?;
+        if !method.takes_features() && examples::inputs(data) != Inputs::Images {
+            let why =
+                format!("it knows no bounds but those of pixels, and `{}` holds {}", data.name, data.kind());
+            return Err(Error::argument("method", format!("`{}`", recipe.method), why));
+        }
         if augment.padding >= h.min(w) {
             let why = format!("the crop's padding must be smaller than the images, which are {h} by {w}");
             return Err(Error::argument("augment", format!("`{}`", recipe.augment.join(",")), why));
@@ -124,7 +130,7 @@ impl Trainer {
         let store = Store::new(device);
         examples::put(&store, "train", data)?;
         let mut trainer = Trainer {
-            method: method(&recipe)?,
+            method,
             optimizer: Optimizer::of(&recipe)?,
             decayed: recipe.weight_decay_on.parse()?,
             schedule: Schedule::of(&recipe)?,
@@ -237,6 +243,16 @@ impl Trainer {
     fn on(&self, mode: Mode) -> Classifier<'_> {
         let (architecture, precision) = (self.architecture.as_ref(), Precision::F32);
         Classifier { architecture, mode, examples: self.labels.len(), inputs: self.inputs, precision }
+    }
+
+    /// `judge` given the network as it is judged: where it has dummy classes, what it collapses to.
+    fn judged<T>(&self, judge: impl FnOnce(Classifier<'_>) -> T) -> T {
+        let on = self.on(Mode::Eval);
+        if !self.method.has_dummies() {
+            return judge(on);
+        }
+        let collapsed = Collapsed(self.architecture.as_ref());
+        judge(Classifier { architecture: &collapsed, ..on })
     }
 
     /// The network as the attack inside training sees it.

@@ -192,6 +192,7 @@ impl Trainer {
             train_robust,
             validation_clean: clean,
             validation_robust: robust,
+            validation_raw: judged.raw,
             epsilon,
             learning_rate,
             examples_per_second,

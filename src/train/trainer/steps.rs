@@ -44,7 +44,8 @@ impl Trainer {
             0.0 => 1.0,
             share => (done / share).min(1.0),
         };
-        Ok((rate, warm * self.recipe.threat()?.epsilon.value(), warm * self.method.attack().step_size()))
+        let length = if self.recipe.step_size_warmup { warm } else { 1.0 } * self.method.attack().step_size();
+        Ok((rate, warm * self.recipe.threat()?.epsilon.value(), length))
     }
 
     /// All that the steps of an epoch are functions of.

@@ -16,6 +16,8 @@ const TEST: &str = "watched";
 #[derive(Default)]
 pub(super) struct Watched {
     validation: Option<Evaluation>,
+    /// Of a network with dummy classes: its raw outputs on the validation images.
+    raw: Option<Evaluation>,
     probe: Option<(Evaluation, Alignment)>,
     test: Option<Evaluation>,
     /// Images that are judged at once.
@@ -31,6 +33,8 @@ type Accuracies = (Option<f64>, Option<f64>);
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Judged {
     pub(super) validation: Accuracies,
+    /// Robust accuracy on the validation images by the raw outputs of a network with dummy classes.
+    pub(super) raw: Option<f64>,
     pub(super) probe: Accuracies,
     pub(super) alignment: Option<f64>,
     pub(super) test: Accuracies,
@@ -103,17 +107,21 @@ impl Trainer {
     /// # Errors
     /// A shape error of the architecture.
     pub(super) fn watching_schedules(&self, batch: usize) -> Result<Vec<Launches>> {
-        let (batch, on) = (batch.min(EVALUATION_BATCH), self.on(Mode::Eval));
+        let batch = batch.min(EVALUATION_BATCH);
         let mut all = Vec::new();
         if !self.validation.is_empty() {
-            let judged = batch.min(self.validation.len());
-            all.extend(Evaluation::schedules(&self.validation_attack()?, on, "train", judged)?);
+            let (attack, size) = (self.validation_attack()?, batch.min(self.validation.len()));
+            all.extend(self.judged(|on| Evaluation::schedules(&attack, on, "train", size))?);
+            if self.method.has_dummies() {
+                all.extend(Evaluation::schedules(&attack, self.on(Mode::Eval), "train", size)?);
+            }
         }
         let probe = self.probe().len();
         if probe > 0 {
             let attack = self.probe_attack()?;
-            all.extend(Evaluation::schedules(&attack, on, "train", batch.min(probe))?);
-            all.push(Alignment::schedule(&attack.threat, on, "train", batch.min(probe))?);
+            let size = batch.min(probe);
+            all.extend(self.judged(|on| Evaluation::schedules(&attack, on, "train", size))?);
+            all.push(self.judged(|on| Alignment::schedule(&attack.threat, on, "train", size))?);
         }
         Ok(all)
     }
@@ -128,21 +136,36 @@ impl Trainer {
             let judge = match self.watched.validation.take() {
                 Some(judge) => judge,
                 None => {
-                    let (attack, on) = (self.validation_attack()?, self.on(Mode::Eval));
-                    Evaluation::compile(&self.store, &attack, on, "train", batch.min(self.validation.len()))?
+                    let (attack, size) = (self.validation_attack()?, batch.min(self.validation.len()));
+                    self.judged(|on| Evaluation::compile(&self.store, &attack, on, "train", size))?
                 }
             };
-            judged.validation =
-                self.accuracies(&judge, &self.validation, &self.labels_of(&self.validation))?;
+            let labels = self.labels_of(&self.validation);
+            judged.validation = self.accuracies(&judge, &self.validation, &labels)?;
             self.watched.validation = Some(judge);
+            if self.method.has_dummies() {
+                let judge = match self.watched.raw.take() {
+                    Some(judge) => judge,
+                    None => {
+                        let (attack, on) = (self.validation_attack()?, self.on(Mode::Eval));
+                        let size = batch.min(self.validation.len());
+                        Evaluation::compile(&self.store, &attack, on, "train", size)?
+                    }
+                };
+                judged.raw = self.accuracies(&judge, &self.validation, &labels)?.1;
+                self.watched.raw = Some(judge);
+            }
         }
         let test = self.watched.test_labels.len();
         if test > 0 && epoch.is_multiple_of(self.recipe.test_every.max(1)) {
             let judge = match self.watched.test.take() {
                 Some(judge) => judge,
                 None => {
-                    let on = Classifier { examples: test, ..self.on(Mode::Eval) };
-                    Evaluation::compile(&self.store, &self.validation_attack()?, on, TEST, batch.min(test))?
+                    let attack = self.validation_attack()?;
+                    self.judged(|on| {
+                        let on = Classifier { examples: test, ..on };
+                        Evaluation::compile(&self.store, &attack, on, TEST, batch.min(test))
+                    })?
                 }
             };
             let examples: Vec<u32> = (0..test as u32).collect();
@@ -158,10 +181,12 @@ impl Trainer {
             let (judge, alignment) = match self.watched.probe.take() {
                 Some(both) => both,
                 None => {
-                    let (attack, on) = (self.probe_attack()?, self.on(Mode::Eval));
-                    let batch = batch.min(probe.len());
-                    let judge = Evaluation::compile(&self.store, &attack, on, "train", batch)?;
-                    (judge, Alignment::compile(&self.store, &attack.threat, on, "train", batch)?)
+                    let (attack, batch) = (self.probe_attack()?, batch.min(probe.len()));
+                    self.judged(|on| {
+                        let judge = Evaluation::compile(&self.store, &attack, on, "train", batch)?;
+                        let alignment = Alignment::compile(&self.store, &attack.threat, on, "train", batch)?;
+                        Ok::<_, Error>((judge, alignment))
+                    })?
                 }
             };
             judged.probe = self.accuracies(&judge, &probe, &self.labels_of(&probe))?;
