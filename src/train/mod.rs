@@ -6,6 +6,7 @@ mod feed;
 mod method;
 mod optimizer;
 mod recipe;
+pub mod recipes;
 mod record;
 mod schedule;
 mod trainer;

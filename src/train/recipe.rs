@@ -140,6 +140,11 @@ pub struct Recipe {
     pub test_every: u32,
     /// Test images that this measures, of each class its share.
     pub test_images: usize,
+
+    /// Classes that the data have to have; 0 takes any.
+    pub classes: usize,
+    /// Height, width and channels that the images have to have; none takes any.
+    pub image: Vec<usize>,
 }
 
 impl Default for Recipe {
@@ -207,6 +212,8 @@ impl Default for Recipe {
             on_collapse: "warn".into(),
             test_every: 0,
             test_images: 1000,
+            classes: 0,
+            image: Vec::new(),
         }
     }
 }
@@ -223,8 +230,16 @@ impl Recipe {
     pub fn read(path: &Path) -> Result<Recipe> {
         let text =
             std::fs::read_to_string(path).map_err(|e| Error::io(path, "could not read the recipe", e))?;
+        Recipe::parse(&text, path)
+    }
+
+    /// The recipe that is the text of a file; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Recipe::read`], but for reading.
+    pub fn parse(text: &str, path: &Path) -> Result<Recipe> {
         let refuse = |e: toml::de::Error| Error::file(path, format!("is not a recipe: {e}"));
-        let table: toml::Table = toml::from_str(&text).map_err(refuse)?;
+        let table: toml::Table = toml::from_str(text).map_err(refuse)?;
         let known = toml::Table::try_from(Recipe::default())
             .map_err(|e| Error::Unsupported(format!("recipe: {e}")))?;
         let known: Vec<&str> = known.keys().map(String::as_str).collect();
@@ -233,7 +248,7 @@ impl Recipe {
             let line = at.map(|at| format!("line {}, ", at + 1)).unwrap_or_default();
             return Err(Error::file(path, Error::unknown(&format!("{line}key"), key, &known).to_string()));
         }
-        let recipe: Recipe = toml::from_str(&text).map_err(refuse)?;
+        let recipe: Recipe = toml::from_str(text).map_err(refuse)?;
         recipe.check().map_err(|e| Error::file(path, e.to_string()))?;
         Ok(recipe)
     }
@@ -260,6 +275,10 @@ impl Recipe {
         super::Optimizer::of(self)?;
         super::Schedule::of(self)?;
         self.on_collapse()?;
+        if !self.image.is_empty() && (self.image.len() != 3 || self.image.contains(&0)) {
+            let why = "write height, width and channels, as [32, 32, 3], or leave it out";
+            return Err(Error::argument("image", format!("{:?}", self.image), why));
+        }
         let positive = |what: &str, value: usize| match value {
             0 => Err(Error::argument(what, 0, "must be at least 1")),
             _ => Ok(()),
@@ -288,6 +307,28 @@ impl Recipe {
         share("adam's epsilon", self.adam_epsilon, 1.0)?;
         self.weight_decay_on.parse::<super::Decayed>()?;
         share("weight average", self.weight_average, 1.0)
+    }
+
+    /// Checks that data of so many classes and images of this height, width and channels are what the recipe is for.
+    ///
+    /// # Errors
+    /// [`Error::Argument`].
+    pub fn check_data(&self, name: &str, image: [usize; 3], classes: usize) -> Result<()> {
+        let text = |image: &[usize]| image.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+        let refuse = |what: String, has: String| {
+            let why = format!(
+                "the recipe is for {what}, but `{name}` has {has}: give the data that belong to it by --data, or begin from a \
+                 copy of the recipe with other `classes` and `image` (and a model, epsilon and epochs to suit)"
+            );
+            Err(Error::argument("data", format!("`{}`", self.data), why))
+        };
+        if self.classes > 0 && self.classes != classes {
+            return refuse(format!("{} classes", self.classes), format!("{classes} classes"));
+        }
+        if !self.image.is_empty() && self.image != image {
+            return refuse(format!("images of {}", text(&self.image)), format!("images of {}", text(&image)));
+        }
+        Ok(())
     }
 
     /// What to do about catastrophic overfitting.

@@ -139,6 +139,17 @@ fn recipes_that_are_not() {
     refuses("epochs = \n", &["line 1"]);
     refuses("method = \"pdg\"\n", &["method", "did you mean `pgd`?"]);
     refuses("batch = 0\n", &["batch: 0"]);
+    let no_such = ["recipe", "`mnist-fast-pdg`", "did you mean `mnist-fast-pgd`?", "--list-recipes"];
+    tiny.refuses(&["--recipe", "mnist-fast-pdg"], &no_such);
+    fs::write(tiny.path("recipe.toml"), "data = \"tiny\"\nmodel = \"mlp-16\"\nclasses = 10\n").unwrap();
+    tiny.refuses(
+        &["--recipe", "recipe.toml"],
+        &["the recipe is for 10 classes", "`tiny` has 4 classes", "--data"],
+    );
+    fs::write(tiny.path("recipe.toml"), "data = \"tiny\"\nimage = [28, 28, 1]\n").unwrap();
+    tiny.refuses(&["--recipe", "recipe.toml"], &["images of 28x28x1", "`tiny` has images of 8x8x1"]);
+    refuses("image = [28, 28]\n", &["image: [28, 28]", "height, width and channels"]);
+    fs::remove_file(tiny.path("recipe.toml")).unwrap();
     tiny.refuses(&["--recipe", "nowhere.toml"], &["nowhere.toml", "could not read the recipe"]);
     tiny.refuses(&["--recipe", "tiny"], &["tiny", "could not read the recipe"]);
 }

@@ -1,9 +1,8 @@
 //! What a run looks out for: validation that gets no better, and catastrophic overfitting.
 
-use crate::resume::{assert_same, metrics, position, wait_until};
+use crate::resume::{metrics, position};
 use crate::tiny::Tiny;
 use adamant::train::Stopped;
-use std::fs;
 
 #[test]
 fn patience_ends_a_run_that_gets_no_better() {

@@ -23,9 +23,12 @@ const INSIDE: &str = "What it is doing";
 #[derive(Parser)]
 #[command(version, about, max_term_width = 110, allow_negative_numbers = true)]
 pub(crate) struct Flags {
-    /// A recipe file (TOML) to begin from, as models/NAME/recipe.toml; flags override it
-    #[arg(long, help_heading = DATA, value_name = "FILE")]
-    pub(crate) recipe: Option<PathBuf>,
+    /// The recipe to begin from, a name from --list-recipes or a file (TOML); flags override it
+    #[arg(long, help_heading = DATA, value_name = "NAME OR FILE")]
+    pub(crate) recipe: Option<String>,
+    /// List the recipes that are built in, and stop
+    #[arg(long, help_heading = DATA)]
+    pub(crate) list_recipes: bool,
     /// Data set: `mnist` (the embedded sample), `fashion-mnist` (where its Debian package is installed), or a folder or
     /// archive, whose format is told from what is there: the four IDX files, CIFAR-10 or CIFAR-100 in binary form,
     /// train.bin and test.bin with such records, train/CLASS/*.png or .jpg, train.csv and test.csv, or a file .npz

@@ -18,7 +18,7 @@ mod tuner;
 use adamant::data;
 use adamant::report::{Metrics, Progress, Turn};
 use adamant::trace::Trace;
-use adamant::train::{EpochRecord, Observer, Outcome, Recipe, StepReport, Trainer};
+use adamant::train::{EpochRecord, Observer, Outcome, Recipe, StepReport, Trainer, recipes};
 use adamant::{Device, Error, Result, files};
 use clap::Parser;
 use finish::finish;
@@ -52,19 +52,23 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
         show::devices();
         return Ok(ExitCode::SUCCESS);
     }
+    if flags.list_recipes {
+        return show::recipes().map(|()| ExitCode::SUCCESS);
+    }
     let memory = flags.memory.as_deref().map(flags::bytes).transpose()?;
     let (recipe, checkpoint) = match (&flags.resume, &flags.recipe) {
         (Some(folder), _) => {
             let checkpoint = folder::read_checkpoint(folder)?;
             (checkpoint.recipe.clone(), Some(checkpoint))
         }
-        (None, Some(file)) => (flags.over(Recipe::read(file)?)?, None),
+        (None, Some(spec)) => (flags.over(recipes::find(spec)?)?, None),
         (None, None) => (flags.over(Recipe::default())?, None),
     };
     let test_attack = flags.test_attack(&recipe)?;
     let turn: Option<Turn> = flags.turn.as_deref().map(str::parse).transpose()?;
     let data = data::load_sized(&recipe.data, recipe.image_size)?;
     turn.iter().try_for_each(|turn| turn.check(&data.test))?;
+    recipe.check_data(&data.train.name, data.train.image, data.train.classes)?;
     let architecture = recipe.network(data.train.image, data.train.classes)?;
     let (device, why) = Device::select(&flags.device)?;
     if let Some(bytes) = memory {

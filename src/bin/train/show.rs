@@ -2,7 +2,7 @@
 
 use adamant::data::Data;
 use adamant::report::results;
-use adamant::train::Trainer;
+use adamant::train::{Trainer, recipes};
 use adamant::{Device, Program, Result};
 use std::time::Duration;
 
@@ -19,6 +19,25 @@ pub(crate) fn devices() {
         }
     }
     say!("cpu: {}", Device::cpu().describe());
+}
+
+/// Prints the recipes there are.
+pub(crate) fn recipes() -> Result<()> {
+    for built_in in recipes::BUILT_IN {
+        let recipe = built_in.recipe()?;
+        say!("{}\n    {}", built_in.name, built_in.about());
+        say!(
+            "    {} on {}, {}, epsilon {} ({}), {} epochs of batches of {}",
+            recipe.model,
+            recipe.data,
+            recipe.method,
+            recipe.epsilon,
+            recipe.norm,
+            recipe.epochs,
+            recipe.batch
+        );
+    }
+    Ok(())
 }
 
 /// Prints what is trained on what, and how.

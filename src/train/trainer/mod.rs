@@ -82,6 +82,7 @@ impl Trainer {
         device: &Device,
     ) -> Result<Trainer> {
         recipe.check()?;
+        recipe.check_data(&data.name, data.image, data.classes)?;
         if data.image != architecture.input() {
             return Err(Error::argument(
                 "model",
