@@ -4,7 +4,7 @@
 //! there: gathering, random start, K steps. The step's plan asks for the image's gradient alone, so it launches
 //! nothing for weights.
 
-use super::{Ascent, Attack, Ball, Limits, Norm, Targets, ThreatModel};
+use super::{Ascent, Attack, Ball, Limits, Norm, Targets, ThreatModel, mixing};
 use crate::error::Result;
 use crate::nn::{Architecture, Mode, Net};
 use crate::plan::{Options, Plan, Precision, Schedule, Step};
@@ -44,22 +44,27 @@ impl Names {
         format!("{}.{what}", self.prefix)
     }
 
+    /// A tensor of the data set.
+    pub(super) fn of_data(&self, what: &str) -> String {
+        format!("{}.{what}", self.data)
+    }
+
     /// What an attacker may do to the data set's vectors of features: its tensors `least`, `most`, `down` and `up`, f32
     /// `[1,1,1,F]`, see [`Limits`].
     fn limits<'t>(&self, tape: &'t Tape, images: Shape) -> Limits<'t> {
         let one = images.with(0, 1);
-        let source = |what: &str| tape.source(&format!("{}.{what}", self.data), one, DType::F32);
+        let source = |what: &str| tape.source(&self.of_data(what), one, DType::F32);
         Limits { least: source("least"), most: source("most"), down: source("down"), up: source("up") }
     }
 
     /// The data set's bytes, u8 `[N,H,W,C]`, or features, f32 `[N,1,1,F]`.
     pub fn images(&self) -> String {
-        format!("{}.images", self.data)
+        self.of_data("images")
     }
 
     /// The data set's labels, u32 `[N]`.
     pub fn all_labels(&self) -> String {
-        format!("{}.labels", self.data)
+        self.of_data("labels")
     }
 
     /// The tensor [`Names::of`] this as it stands in the store.
@@ -184,6 +189,17 @@ impl Classifier<'_> {
     }
 }
 
+/// Images `draw.example` of the table `all`, augmented by what is drawn for them in the epoch.
+fn loaded<'t>(tape: &'t Tape, names: &Names, all: Var<'t>, augment: Augment, draw: Draw<'t>) -> Var<'t> {
+    match augment.is_none() {
+        true => all.gather_rows(draw.example),
+        false => {
+            let epoch = names.source(tape, "epoch", [2], DType::U32);
+            all.augmented(augment, Draw { counter: epoch, ..draw })
+        }
+    }
+}
+
 /// An attack on batches of one size, compiled.
 pub struct RecordedAttack {
     load: Plan,
@@ -194,7 +210,7 @@ pub struct RecordedAttack {
 impl RecordedAttack {
     /// Records the plan that gathers a batch and starts the attack on it; images are augmented first, by what is drawn
     /// in an epoch for an example, whatever step and batch it is in. (Normalisation is a layer of the network: what is
-    /// attacked are pixels.)
+    /// attacked are pixels.) With soft targets they are then mixed, as mixing.rs says.
     pub fn record_load(
         attack: &dyn Attack,
         on: Classifier<'_>,
@@ -208,15 +224,21 @@ impl RecordedAttack {
         let draw = names.draw(&tape, batch);
         let all = tape.source(&names.images(), images.with(0, on.examples), on.inputs.dtype());
         let all_labels = tape.source(&names.all_labels(), [on.examples], DType::U32);
-        let x = tape.scope("load", || match augment.is_none() {
-            true => all.gather_rows(draw.example),
-            false => {
-                let epoch = names.source(&tape, "epoch", [2], DType::U32);
-                all.augmented(augment, Draw { counter: epoch, ..draw })
-            }
+        let load = |example| loaded(&tape, names, all, augment, Draw { example, ..draw });
+        let x = tape.scope("load", || {
+            let (x, labels) = match names.soft {
+                None => (load(draw.example), all_labels.gather_rows(draw.example)),
+                Some(classes) => {
+                    let (x, labels, targets) =
+                        mixing::record(&tape, names, images, classes, all_labels, load);
+                    tape.assign(&names.of("targets"), targets);
+                    (x, labels)
+                }
+            };
+            tape.assign(&names.of("x"), x);
+            tape.assign(&names.of("labels"), labels);
+            x
         });
-        tape.assign(&names.of("x"), x);
-        tape.assign(&names.of("labels"), all_labels.gather_rows(draw.example));
         let radius = names.source(&tape, "radius", [], DType::F32);
         let step = names.source(&tape, "step", [], DType::F32);
         tape.scope("start", || {

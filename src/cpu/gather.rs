@@ -68,7 +68,7 @@ pub(super) fn gather_integers(row: usize, table: &[u32], index: &[u32], out: &mu
 }
 
 /// `out[r] = stages(table[index[r]] / 255)` for images of these extents, each changed by its uniform numbers
-/// `[rows, 3]`; an index past the table reads the last image.
+/// `[rows, DRAWS]`; an index past the table reads the last image.
 pub(super) fn augmented<T: Float>(
     augment: Augment,
     [h, w, c]: [usize; 3],
@@ -88,14 +88,16 @@ pub(super) fn augmented<T: Float>(
             let (row, y) = (line / h, line % h);
             let draws: [f64; Augment::DRAWS] =
                 std::array::from_fn(|i| uniform[Augment::DRAWS * row + i].to_f64());
-            let (top, left, mirrored) = augment.choose(draws);
-            let image = (index[row] as usize).min(last) * h * w * c;
+            let change = augment.choose([h, w], draws);
+            let ([top, left], image) = (change.corner, (index[row] as usize).min(last) * h * w * c);
             let from = augment.inside(y + top, h).map(|y| image + y * w * c);
             for (i, out) in block[done..done + run].iter_mut().enumerate() {
                 let (x, channel) = ((column + i) / c, (column + i) % c);
-                let x = if mirrored { w - 1 - x } else { x };
-                *out = match (from, augment.inside(x + left, w)) {
-                    (Some(from), Some(x)) => values[usize::from(table[from + x * c + channel])],
+                let source = if change.mirrored { w - 1 - x } else { x };
+                *out = match (from, augment.inside(source + left, w)) {
+                    (Some(from), Some(source)) if !augment.is_cut([y, x], change.hole) => {
+                        values[usize::from(change.byte(table[from + source * c + channel]))]
+                    }
                     _ => T::ZERO,
                 };
             }

@@ -11,7 +11,7 @@ mod op;
 mod var;
 mod vjp;
 
-pub use op::{Augment, Axes, Binary, Conv2d, Distribution, Op, Pool, Purpose, Reduction, Unary};
+pub use op::{Augment, Axes, Binary, Change, Conv2d, Distribution, Op, Pool, Purpose, Reduction, Unary};
 pub use var::{Draw, Var};
 
 use crate::error::{Error, Result};

@@ -43,3 +43,15 @@ pub fn put(store: &Store, name: &str, data: &Dataset) -> Result<()> {
     }
     store.put(&tensor("labels"), [data.len()], &Host::U32(data.labels.clone()))
 }
+
+/// Puts the numbers 0, 1, 2, ... of the rows and columns of its images beside a data set: `{name}.rows` f32 `[1,H,1,1]` and
+/// `{name}.columns` f32 `[1,1,W,1]`. Boxes are cut by them.
+///
+/// # Errors
+/// Of the device.
+pub fn put_places(store: &Store, name: &str, data: &Dataset) -> Result<()> {
+    let [h, w, _] = data.image;
+    let places = |extent: usize| Host::F32((0..extent).map(|place| place as f32).collect());
+    store.put(&format!("{name}.rows"), [1, h, 1, 1], &places(h))?;
+    store.put(&format!("{name}.columns"), [1, 1, w, 1], &places(w))
+}

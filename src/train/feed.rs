@@ -8,7 +8,7 @@
 //! Several steps as one submission, which this would allow, would gain nothing: with submissions waiting in its queue,
 //! software Vulkan stands still for 0.3 ms between steps of 150 ms (by `train --trace`).
 
-use crate::attack::Names;
+use crate::attack::{MIX, Names};
 use crate::error::Result;
 use crate::plan::{Plan, Schedule, Step};
 use crate::shape::{DType, Shape};
@@ -41,8 +41,20 @@ pub(super) struct Epoch {
     pub(super) order: Vec<u32>,
     /// Updates in a row on each batch. (A step of the tables is an update.)
     pub(super) replays: u32,
+    /// What each of its examples is mixed with, in their order; `None` where nothing is mixed.
+    pub(super) mixed: Option<Mixed>,
     /// The scalars of its steps, by name: a number a step. Always the same names in a run.
     pub(super) scalars: Vec<(&'static str, Vec<f64>)>,
+}
+
+/// What examples are mixed with, in the order of an epoch.
+pub(super) struct Mixed {
+    /// The other one.
+    pub(super) partner: Vec<u32>,
+    /// Of the two that with the larger share.
+    pub(super) major: Vec<u32>,
+    /// [`MIX`] numbers an example.
+    pub(super) mix: Vec<f32>,
 }
 
 impl Epoch {
@@ -68,6 +80,14 @@ impl Epoch {
             let from = if *batch == whole { 0 } else { self.order.len() - batch };
             let order = self.order[from..from + rows * batch].to_vec();
             store.put(&names.of("order"), [rows, *batch], &Host::U32(order))?;
+            if let Some(mixed) = &self.mixed {
+                for (what, values) in [("partners", &mixed.partner), ("majors", &mixed.major)] {
+                    let values = values[from..from + rows * batch].to_vec();
+                    store.put(&names.of(what), [rows, *batch], &Host::U32(values))?;
+                }
+                let mix = mixed.mix[from * MIX..(from + rows * batch) * MIX].to_vec();
+                store.put(&names.of("mixes"), [rows, batch * MIX], &Host::F32(mix))?;
+            }
         }
         for (name, values) in &self.scalars {
             store.put(&table(name), [steps], &Host::F64(values.clone()))?;
@@ -116,6 +136,15 @@ impl Feed {
                 _ => take.source(BATCH, [steps], DType::U32).gather_rows(done),
             };
             take.assign(&names.of("example"), order.gather_rows(row).reshape([batch]));
+            if wanted(&names.of("mix")) {
+                let rows = rows(examples, whole, batch);
+                for (table, to) in [("partners", "partner"), ("majors", "major")] {
+                    let all = take.source(&names.of(table), [rows, batch], DType::U32);
+                    take.assign(&names.of(to), all.gather_rows(row).reshape([batch]));
+                }
+                let all = take.source(&names.of("mixes"), [rows, batch * MIX], DType::F32);
+                take.assign(&names.of("mix"), all.gather_rows(row).reshape([batch, MIX]));
+            }
             take.assign(NOW, take.source(SAME, [steps], DType::U32).gather_rows(done));
             if wanted(&names.of("counter")) {
                 let counters = take.source(COUNTERS, [steps, 2], DType::U32);

@@ -1,5 +1,6 @@
 //! Training: recipes, methods, optimisers, schedules, checkpoints, and the loop.
 
+mod augment;
 pub mod checkpoint;
 pub mod examples;
 mod feed;
@@ -12,6 +13,7 @@ mod schedule;
 mod trainer;
 mod watch;
 
+pub use augment::{Augmentation, Mix, Mixing};
 pub use checkpoint::{Checkpoint, Position, Weights};
 pub use method::{Batch, METHODS, Method, Objective, method};
 pub use optimizer::{DECAYED, Decayed, OPTIMIZERS, Optimizer};

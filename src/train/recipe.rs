@@ -5,7 +5,7 @@ use crate::attack::{Norm, Rational, Start, ThreatModel};
 use crate::error::{Error, Result};
 use crate::nn::{Architecture, Dummies, Mode, architectures};
 use crate::plan::Precision;
-use crate::tape::Augment;
+use crate::train::Augmentation;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -18,7 +18,9 @@ pub struct Recipe {
     /// Pixels on each side that pictures are resized to; 0 takes them as they are.
     pub image_size: usize,
     /// Random changes of the training images: `crop:4` (a crop out of the image padded by 4 zeros on each side),
-    /// `crop:4:reflect` (padded by its mirror image), `flip` (left to right, one in two); none by default.
+    /// `crop:4:reflect` (padded by its mirror image), `flip` (left to right, one in two), `cutout:14` (a square of 14
+    /// pixels becomes 0), `brightness:0.2` and `contrast:0.2` (times a number from 0.8 to 1.2, contrast about the middle
+    /// grey), `mixup:1.4` and `cutmix:1` (images and targets mixed by shares from Beta); none by default.
     pub augment: Vec<String>,
     /// The architecture's name.
     pub model: String,
@@ -389,27 +391,8 @@ impl Recipe {
     ///
     /// # Errors
     /// [`Error::Argument`].
-    pub fn augment(&self) -> Result<Augment> {
-        let mut augment = Augment::default();
-        for change in &self.augment {
-            let refuse = |why: &str| Err(Error::argument("augment", format!("`{change}`"), why));
-            let parts: Vec<&str> = change.split(':').map(str::trim).collect();
-            match parts[..] {
-                ["none"] if self.augment.len() == 1 => {}
-                ["flip"] if !augment.flip => augment.flip = true,
-                ["crop", padding] | ["crop", padding, "reflect"] if augment.padding == 0 => {
-                    augment.reflect = parts.len() == 3;
-                    augment.padding = match padding.parse() {
-                        Ok(pixels) if (1..1 << 15).contains(&pixels) => pixels,
-                        _ => {
-                            return refuse("the padding is a whole number of pixels from 1 up, as in crop:4");
-                        }
-                    };
-                }
-                _ => return refuse("known are crop:4, crop:4:reflect and flip, each once, or none alone"),
-            }
-        }
-        Ok(augment)
+    pub fn augment(&self) -> Result<Augmentation> {
+        Augmentation::of(&self.augment)
     }
 
     /// Length of a step.

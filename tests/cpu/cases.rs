@@ -204,12 +204,22 @@ fn augment(rows: usize, [h, w, c]: [usize; 3], table: usize) -> Vec<Case> {
         Data::U32(x) => Data::U8(x.iter().map(|&x| x as u8).collect()),
         _ => unreachable!(),
     };
-    let draws = (0..3 * rows as u32).map(|i| philox::uniform([3, 0], Purpose::TEST, [0, 0], 0, i)).collect();
+    let draws = (0..(Augment::DRAWS * rows) as u32)
+        .map(|i| philox::uniform([3, 0], Purpose::TEST, [0, 0], 0, i))
+        .collect();
     let uniform = Data::Float(draws);
     let most = h.min(w) - 1;
-    let ways = [(0, false, true), (most, false, false), (most, true, true), (most.min(4), false, true)];
-    let one = |(padding, reflect, flip)| {
-        let augment = Augment { padding, reflect, flip };
+    let way = |padding, reflect, flip| Augment { padding, reflect, flip, ..Augment::default() };
+    let ways = [
+        way(0, false, true),
+        way(most, false, false),
+        way(most, true, true),
+        way(most.min(4), false, true),
+        Augment { cutout: most.max(1), brightness: Augment::ONE / 5, ..way(0, false, true) },
+        Augment { cutout: most / 2, contrast: Augment::ONE, ..way(most.min(2), false, true) },
+        Augment { brightness: Augment::ONE, contrast: Augment::ONE / 3, ..Augment::default() },
+    ];
+    let one = |augment| {
         let tensors = vec![bytes(), integers(2, rows, table + 2), uniform.clone()];
         case(Kernel::Augment { rows, table, image: [h, w, c], augment }, &[rows, h, w, c], tensors)
     };

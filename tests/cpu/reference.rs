@@ -3,7 +3,7 @@
 use crate::cases::Case;
 use adamant::cpu::Data;
 use adamant::launch::{ConvShape, Kernel, Operand, Place, PoolShape, Stage};
-use adamant::tape::{Binary, Distribution, Reduction, Unary};
+use adamant::tape::{Augment, Binary, Distribution, Reduction, Unary};
 use adamant::{Stretch, philox};
 
 fn floats(data: &Data<f64>) -> &[f64] {
@@ -361,6 +361,11 @@ fn kernel(
             // PyTorch's RandomCrop(padding) and RandomHorizontalFlip, on an image that is really padded.
             for r in 0..rows {
                 let from = (index[r] as usize).min(table - 1) * h * w * c;
+                let sixteen = |i: usize| (uniform[Augment::DRAWS * r + i] * 65536.0).floor();
+                let factor = |i: usize, most: u32| {
+                    let (one, most) = (f64::from(Augment::ONE), f64::from(most));
+                    (one - most + (sixteen(i) * (2.0 * most + 1.0) / 65536.0).floor()) / one
+                };
                 let mut padded = vec![vec![vec![0.0; c]; w + 2 * p]; h + 2 * p];
                 for (y, line) in padded.iter_mut().enumerate() {
                     for (x, pixel) in line.iter_mut().enumerate() {
@@ -373,12 +378,16 @@ fn kernel(
                         if inside || augment.reflect {
                             let at = from + (mirrored(y, h) * w + mirrored(x, w)) * c;
                             for (value, byte) in pixel.iter_mut().zip(&bytes[at..at + c]) {
-                                *value = f64::from(*byte) / 255.0;
+                                // Rounded to bytes after each, as PIL's images are.
+                                let bright =
+                                    (f64::from(*byte) * factor(5, augment.brightness)).clamp(0.0, 255.0);
+                                let bright = (bright + 0.5).floor().min(255.0);
+                                let far = (bright - 128.0) * factor(6, augment.contrast);
+                                *value = (128.0 + (far + 0.5).floor()).clamp(0.0, 255.0) / 255.0;
                             }
                         }
                     }
                 }
-                let sixteen = |i: usize| (uniform[3 * r + i] * 65536.0).floor();
                 let place = |i: usize| (sixteen(i) * (2 * p + 1) as f64 / 65536.0).floor() as usize;
                 let (top, left) = (place(0), place(1));
                 let flip = augment.flip && sixteen(2) >= 32768.0;
@@ -386,6 +395,15 @@ fn kernel(
                     for x in 0..w {
                         let pixel = &padded[top + y][left + if flip { w - 1 - x } else { x }];
                         out[((r * h + y) * w + x) * c..][..c].copy_from_slice(pixel);
+                    }
+                }
+                let hole = |i: usize, extent: usize| {
+                    (sixteen(i) * (extent + 1 - augment.cutout) as f64 / 65536.0).floor() as usize
+                };
+                let (y0, x0) = (hole(3, h), hole(4, w));
+                for y in y0..y0 + augment.cutout {
+                    for x in x0..x0 + augment.cutout {
+                        out[((r * h + y) * w + x) * c..][..c].fill(0.0);
                     }
                 }
             }

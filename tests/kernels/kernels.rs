@@ -256,13 +256,21 @@ fn augmented_images() {
         let (bytes, index) = (numbers.bytes(table * h * w * c), numbers.below(rows, table as u32 + 2));
         // Uniform numbers as they are drawn, the first and the last that there are among them.
         let mut uniform: Vec<f32> =
-            (0..3 * rows).map(|_| (numbers.word() >> 8) as f32 / 16_777_216.0).collect();
-        uniform[..3].copy_from_slice(&[0.0, 1.0 - 1.0 / 16_777_216.0, 0.5]);
+            (0..Augment::DRAWS * rows).map(|_| (numbers.word() >> 8) as f32 / 16_777_216.0).collect();
+        let last = 1.0 - 1.0 / 16_777_216.0;
+        uniform[..Augment::DRAWS].copy_from_slice(&[0.0, last, 0.5, last, 0.0, last, last]);
         let most = h.min(w) - 1;
-        for (padding, reflect, flip) in
-            [(0, false, true), (most, false, true), (most, true, false), (most / 2, true, true)]
-        {
-            let augment = Augment { padding, reflect, flip };
+        let way = |padding, reflect, flip| Augment { padding, reflect, flip, ..Augment::default() };
+        for augment in [
+            way(0, false, true),
+            way(most, false, true),
+            way(most, true, false),
+            way(most / 2, true, true),
+            Augment { cutout: h.min(w), ..way(0, false, true) },
+            Augment { cutout: h.min(w) / 2, brightness: Augment::ONE, ..way(most / 2, false, true) },
+            Augment { contrast: Augment::ONE, ..way(0, false, true) },
+            Augment { brightness: Augment::ONE / 5, contrast: Augment::ONE / 2, ..Augment::default() },
+        ] {
             let kernel = Kernel::Augment { rows, table, image: [h, w, c], augment };
             let launch = plain(kernel, 3, &[rows, h, w, c], DType::F32);
             let tensors = [bytes.clone(), index.clone(), Host::Float(uniform.clone())];

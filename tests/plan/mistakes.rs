@@ -135,7 +135,7 @@ fn rows() {
         let draw = Draw { key, counter, example: c.integer(&[3]) };
         draw.uniform(Purpose::TEST, Shape::new(&[5, 2]))
     });
-    let changes = Augment { padding: 5, reflect: false, flip: true };
+    let changes = Augment { padding: 5, flip: true, ..Augment::default() };
     mistake("augment", &["5 pixels", "[9x8x5x1]"], |c| {
         let draw = Draw { key: c.integer(&[2]), counter: c.integer(&[2]), example: c.integer(&[3]) };
         c.tape.source("images", [9, 8, 5, 1], DType::U8).augmented(changes, draw)

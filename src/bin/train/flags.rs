@@ -37,7 +37,8 @@ pub(crate) struct Flags {
     /// Resize pictures to so many pixels on each side: the shorter side, then the middle is cut out [default: as they are]
     #[arg(long, value_name = "PIXELS")]
     pub(crate) image_size: Option<usize>,
-    /// Random changes of the training images: crop:4, crop:4:reflect, flip; none
+    /// Random changes of the training images: crop:4, crop:4:reflect, flip, cutout:14, brightness:0.2, contrast:0.2,
+    /// mixup:1.4, cutmix:1; none
     #[arg(long, help_heading = DATA, value_name = "CHANGES", value_delimiter = ',')]
     pub(crate) augment: Option<Vec<String>>,
     /// Architecture: mlp (mlp-256-128 names hidden widths), mnist-fast, mnist-madry, lenet5, small-cnn, preact-resnet18

@@ -97,9 +97,10 @@ impl Trainer {
         }
         let [h, w, _] = data.image;
         let augment = recipe.augment()?;
+        let refuse =
+            |why: String| Err(Error::argument("augment", format!("`{}`", recipe.augment.join(",")), why));
         if !augment.is_none() && examples::inputs(data) != Inputs::Images {
-            let why = format!("it changes images, but `{}` holds {}", data.name, data.kind());
-            return Err(Error::argument("augment", format!("`{}`", recipe.augment.join(",")), why));
+            return refuse(format!("it changes images, but `{}` holds {}", data.name, data.kind()));
         }
         let method = method(&recipe)?;
         if !method.takes_features() && examples::inputs(data) != Inputs::Images {
@@ -107,9 +108,19 @@ impl Trainer {
                 format!("it knows no bounds but those of pixels, and `{}` holds {}", data.name, data.kind());
             return Err(Error::argument("method", format!("`{}`", recipe.method), why));
         }
-        if augment.padding >= h.min(w) {
-            let why = format!("the crop's padding must be smaller than the images, which are {h} by {w}");
-            return Err(Error::argument("augment", format!("`{}`", recipe.augment.join(",")), why));
+        if augment.image.padding >= h.min(w) {
+            return refuse(format!(
+                "the crop's padding must be smaller than the images, which are {h} by {w}"
+            ));
+        }
+        if augment.image.cutout > h.min(w) {
+            return refuse(format!("the hole must not be larger than the images, which are {h} by {w}"));
+        }
+        if !augment.mixing.is_none() && !method.takes_soft_targets() {
+            return refuse(format!(
+                "method `{}` learns from classes, not from mixtures of them",
+                recipe.method
+            ));
         }
         let (train, validation) = data.split_validation(recipe.validation, recipe.seed)?;
         if recipe.train_images > train.len() {
@@ -130,6 +141,9 @@ impl Trainer {
         let params = Params::of(architecture.as_ref())?;
         let store = Store::new(device);
         examples::put(&store, "train", data)?;
+        if !augment.mixing.is_none() {
+            examples::put_places(&store, "train", data)?;
+        }
         let mut trainer = Trainer {
             method,
             optimizer: Optimizer::of(&recipe)?,
@@ -263,6 +277,10 @@ impl Trainer {
 
     /// Names of the tensors of a batch. (A run whose images are mixed says so here: see [`crate::attack::Targets`].)
     fn names(&self, batch: usize) -> Names {
-        Names::new(&format!("batch{batch}"), "train").with_inputs(self.inputs)
+        let names = Names::new(&format!("batch{batch}"), "train").with_inputs(self.inputs);
+        match self.recipe.augment().is_ok_and(|augment| !augment.mixing.is_none()) {
+            true => names.with_soft_targets(self.architecture.classes()),
+            false => names,
+        }
     }
 }

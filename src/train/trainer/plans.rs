@@ -115,7 +115,7 @@ impl Trainer {
         };
         let plan = |tape: Tape| Launches::new(&tape, true);
         let start = Purpose::ATTACK_START;
-        let augment = self.recipe.augment()?;
+        let augment = self.recipe.augment()?.image;
         let load = RecordedAttack::record_load(attack, on, &names, batch, start, augment);
         let mut phases = vec![phase("load", 1, plan(load)?)];
         let keeps = attack.keeps_best() || attack.restarts() > 1;

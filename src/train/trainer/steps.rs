@@ -2,22 +2,27 @@
 
 use super::Trainer;
 use super::plans::BoundPhase;
+use crate::attack::MIX;
 use crate::error::Result;
 use crate::philox;
 use crate::plan::Program;
 use crate::tape::Purpose;
 use crate::train::Place;
-use crate::train::feed::Epoch;
+use crate::train::feed::{Epoch, Mixed};
 
 impl Trainer {
     /// The order of an epoch's examples: sorted by random words, a pure function of seed and epoch.
     pub(super) fn order(&self, epoch: u32) -> Vec<u32> {
+        self.shuffled(Purpose::SHUFFLE, epoch)
+    }
+
+    fn shuffled(&self, purpose: Purpose, epoch: u32) -> Vec<u32> {
         let key = self.key();
         let mut keyed: Vec<([u32; 2], u32)> = self
             .train
             .iter()
             .map(|&example| {
-                let words = philox::words(key, Purpose::SHUFFLE, [epoch, 0], example, 0);
+                let words = philox::words(key, purpose, [epoch, 0], example, 0);
                 ([words[0], words[1]], example)
             })
             .collect();
@@ -67,7 +72,30 @@ impl Trainer {
             }
         }
         let replays = self.method.replays();
-        Ok(Epoch { number: epoch, order: self.order(epoch), replays, scalars })
+        let order = self.order(epoch);
+        let mixed = self.mixed(epoch, &order)?;
+        Ok(Epoch { number: epoch, order, replays, mixed, scalars })
+    }
+
+    /// What the examples of an epoch in this order are mixed with: the examples in another order, so that each is mixed
+    /// into one other.
+    fn mixed(&self, epoch: u32, order: &[u32]) -> Result<Option<Mixed>> {
+        let mixing = self.recipe.augment()?.mixing;
+        if mixing.is_none() {
+            return Ok(None);
+        }
+        let [h, w, _] = self.architecture.input();
+        let partner = self.shuffled(Purpose::SHUFFLE.stream(1), epoch);
+        let (mut major, mut mix) = (Vec::with_capacity(order.len()), Vec::with_capacity(MIX * order.len()));
+        for (&own, &other) in order.iter().zip(&partner) {
+            let drawn = mixing.draw(self.key(), epoch, own, [h, w]);
+            major.push(if drawn.share >= 0.5 { own } else { other });
+            let places = drawn.rows.into_iter().chain(drawn.columns).map(|place| place as f32);
+            mix.push(drawn.keep as f32);
+            mix.extend(places);
+            mix.push(drawn.share as f32);
+        }
+        Ok(Some(Mixed { partner, major, mix }))
     }
 
     /// Tells the device an epoch, of which `position` says what is done.
