@@ -125,6 +125,9 @@ fn load_folder(folder: &Path, size: usize, deeper: bool) -> Result<Data> {
     if pictures::is_here(&entries) {
         return pictures::load(folder, size);
     }
+    if let Some(parquet) = entries.iter().find(|path| path.extension().is_some_and(|end| end == "parquet")) {
+        return load_parquet(folder, &entries, size, parquet);
+    }
     if table::is_here(&entries) {
         return table::load(folder, &entries);
     }
@@ -134,4 +137,18 @@ fn load_folder(folder: &Path, size: usize, deeper: bool) -> Result<Data> {
         [only] if deeper && only.is_file() => load_file(only),
         _ => Err(Error::file(folder, format!("holds no data set that is known; {TAKEN}"))),
     }
+}
+
+#[cfg(feature = "parquet")]
+fn load_parquet(folder: &Path, entries: &[PathBuf], size: usize, _: &Path) -> Result<Data> {
+    super::hugging_face::load(folder, entries, size)
+}
+
+#[cfg(not(feature = "parquet"))]
+fn load_parquet(_: &Path, _: &[PathBuf], _: usize, found: &Path) -> Result<Data> {
+    Err(Error::file(
+        found,
+        "is a parquet file, which this program was built without: build it with --features parquet, as \
+         cargo run --release --features parquet --bin train",
+    ))
 }

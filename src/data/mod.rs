@@ -3,6 +3,8 @@
 mod cifar;
 mod dataset;
 mod features;
+#[cfg(feature = "parquet")]
+mod hugging_face;
 pub mod idx;
 mod load;
 mod mnist;

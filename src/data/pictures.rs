@@ -13,6 +13,8 @@ use crate::{Error, Result};
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use rayon::prelude::*;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::{Path, PathBuf};
 
 /// Longest side and most pixels of a picture.
@@ -33,10 +35,56 @@ pub(super) fn is_here(entries: &[PathBuf]) -> bool {
     entries.iter().any(|path| path.is_dir() && path.file_name().is_some_and(|name| name == "train"))
 }
 
+/// An encoded picture.
+pub(super) enum Picture {
+    /// A file of its own.
+    File(PathBuf),
+    /// The contents of one, with where they are from.
+    #[cfg_attr(
+        not(feature = "parquet"),
+        expect(dead_code, reason = "pictures inside of other files are parquet's")
+    )]
+    Bytes(Vec<u8>, PathBuf),
+}
+
+impl Picture {
+    /// Where it is, for errors.
+    fn path(&self) -> &Path {
+        match self {
+            Picture::File(path) | Picture::Bytes(_, path) => path,
+        }
+    }
+
+    /// Bytes that it takes in memory.
+    #[cfg(feature = "parquet")]
+    pub(super) fn len(&self) -> u64 {
+        match self {
+            Picture::File(_) => 0,
+            Picture::Bytes(bytes, _) => bytes.len() as u64,
+        }
+    }
+
+    fn reader(&self) -> Result<ImageReader<Box<dyn BufReadSeek + '_>>> {
+        let open = |error| Error::io(self.path(), "could not open the picture", error);
+        let source: Box<dyn BufReadSeek> = match self {
+            Picture::File(path) => Box::new(BufReader::new(File::open(path).map_err(open)?)),
+            Picture::Bytes(bytes, _) => Box::new(Cursor::new(&bytes[..])),
+        };
+        // By contents, whatever the name says.
+        ImageReader::new(source).with_guessed_format().map_err(open)
+    }
+}
+
+/// What decoders read from.
+trait BufReadSeek: BufRead + Seek {}
+
+impl<T: BufRead + Seek> BufReadSeek for T {}
+
 /// Pictures of a part, with their classes.
-struct Part {
-    files: Vec<PathBuf>,
-    labels: Vec<u32>,
+#[derive(Default)]
+pub(super) struct Part {
+    pub(super) files: Vec<Picture>,
+    pub(super) labels: Vec<u32>,
 }
 
 /// What the header of a picture says.
@@ -75,14 +123,29 @@ pub(super) fn load(folder: &Path, size: usize) -> Result<Data> {
             return Err(Error::file(&path, format!("is none of the classes to train on: {}", list(&some))));
         }
     }
-    let [train, test] = [part(&train, &class_names)?, part(&test, &class_names)?];
+    let parts = [part(&train, &class_names)?, part(&test, &class_names)?];
+    let source = format!("the pictures in {}", folder.display());
+    dataset(&folder_name(folder), &source, parts, class_names, size)
+}
+
+/// The data set of these pictures, from `source`.
+///
+/// # Errors
+/// As [`load`].
+pub(super) fn dataset(
+    name: &str,
+    source: &str,
+    [train, test]: [Part; 2],
+    class_names: Vec<String>,
+    size: usize,
+) -> Result<Data> {
     let headers = [headers(&train)?, headers(&test)?];
     let image = extents([&train, &test], &headers, size)?;
     let dataset = |which: &str, part: Part| {
         let resized = if size > 0 { format!(", resized to {size}x{size}") } else { String::new() };
-        let source = format!("{which} pictures in {}{resized}", folder.display());
+        let source = format!("{which} part of {source}{resized}");
         let pixels = pixels(&part, image, size > 0)?;
-        Dataset::new(folder_name(folder), source, image, pixels, part.labels, class_names.clone())
+        Dataset::new(name, source, image, pixels, part.labels, class_names.clone())
     };
     Ok(Data { train: dataset("training", train)?, test: dataset("test", test)? })
 }
@@ -123,7 +186,7 @@ fn part(folder: &Path, class_names: &[String]) -> Result<Part> {
                     "is no picture: .png, .jpg and .jpeg are taken. Move it away",
                 ));
             }
-            part.files.push(file);
+            part.files.push(Picture::File(file));
             part.labels.push(label as u32);
         }
         if part.files.len() > MOST_PICTURES {
@@ -137,15 +200,15 @@ fn part(folder: &Path, class_names: &[String]) -> Result<Part> {
 }
 
 /// A decoder of the picture, which has been held against the limits, and what its header says.
-fn decoder(path: &Path) -> Result<(impl ImageDecoder + use<>, Header)> {
+fn decoder(picture: &Picture) -> Result<(impl ImageDecoder + '_, Header)> {
+    let path = picture.path();
     let refuse = |error: image::ImageError| {
         Error::file(path, format!("is no whole PNG or JPEG picture ({error}): download or copy it again"))
     };
-    let open = |error| Error::io(path, "could not open the picture", error);
-    let mut reader = ImageReader::open(path).map_err(open)?.with_guessed_format().map_err(open)?;
-    // By contents, whatever the name says.
-    if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
-        return Err(Error::file(path, "is no PNG or JPEG picture, though its name says so"));
+    let mut reader = picture.reader()?;
+    match reader.format() {
+        Some(ImageFormat::Png | ImageFormat::Jpeg) => {}
+        _ => return Err(Error::file(path, "is no PNG or JPEG picture, whatever its name says")),
     }
     let mut limits = Limits::default();
     limits.max_image_width = Some(MOST_SIDE);
@@ -165,7 +228,7 @@ fn decoder(path: &Path) -> Result<(impl ImageDecoder + use<>, Header)> {
 }
 
 fn headers(part: &Part) -> Result<Vec<Header>> {
-    part.files.par_iter().map(|path| Ok(decoder(path)?.1)).collect()
+    part.files.par_iter().map(|picture| Ok(decoder(picture)?.1)).collect()
 }
 
 /// Height, width and channels that all pictures are to have.
@@ -182,11 +245,12 @@ fn extents(parts: [&Part; 2], headers: &[Vec<Header>; 2], size: usize) -> Result
     if size == 0
         && let Some((path, other)) = all().find(|(_, h)| (h.width, h.height) != (header.width, header.height))
     {
+        let path = path.path();
         let why = format!(
             "has {}x{} pixels, but {} has {}x{}: say to what size pictures are to be resized, as --image-size 64",
             other.width,
             other.height,
-            first.display(),
+            first.path().display(),
             header.width,
             header.height
         );
@@ -209,8 +273,9 @@ fn extents(parts: [&Part; 2], headers: &[Vec<Header>; 2], size: usize) -> Result
 /// The pictures' bytes \[N, H, W, C\].
 fn pixels(part: &Part, [h, w, c]: [usize; 3], resize: bool) -> Result<Vec<u8>> {
     let mut all = vec![0; part.files.len() * h * w * c];
-    all.par_chunks_exact_mut(h * w * c).zip(&part.files).try_for_each(|(out, path)| {
-        let decoder = decoder(path)?.0;
+    all.par_chunks_exact_mut(h * w * c).zip(&part.files).try_for_each(|(out, file)| {
+        let path = file.path();
+        let decoder = decoder(file)?.0;
         let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| {
             Error::file(path, format!("is cut short or damaged ({error}): download or copy it again"))
         })?;

@@ -83,6 +83,9 @@ pub struct Gallery<'a> {
     pub examples: &'a [Example],
 }
 
+/// Longest side of images that are shown, in pixels.
+pub(super) const MOST_SIDE: usize = 1024;
+
 impl Gallery<'_> {
     /// Draw the gallery as a PNG file.
     ///
@@ -172,7 +175,7 @@ impl Gallery<'_> {
             Err(Error::argument(format!("gallery {what}"), value, why))
         };
         let [height, width, channels] = self.image;
-        if !matches!(channels, 1 | 3) || !(1..=1024).contains(&height) || !(1..=1024).contains(&width) {
+        if !matches!(channels, 1 | 3) || [height, width].iter().any(|side| !(1..=MOST_SIDE).contains(side)) {
             let why = "images of 1 or 3 channels and 1 to 1024 pixels a side can be shown";
             return refuse("image", format!("{:?}", self.image), why);
         }

@@ -2,7 +2,7 @@
 
 use super::gallery::{Example, Prediction, Scale};
 use super::table::Row;
-use super::{Accuracy, Gallery, grouped, table};
+use super::{Accuracy, Gallery, gallery, grouped, table};
 use crate::attack::{Adversarial, Attack, Classifier, Evaluation, Fgsm, Norm, Pgd, ThreatModel, Verdicts};
 use crate::data::{Dataset, Examples};
 use crate::error::Result;
@@ -125,8 +125,20 @@ impl Results {
         &self.verdicts
     }
 
+    /// Why these results on `data` get no gallery, where they get none.
+    pub fn no_gallery(&self, data: &Dataset) -> Option<String> {
+        let [height, width, _] = data.image;
+        match data.examples {
+            Examples::Features(..) => Some(format!("{} are no pictures", data.kind())),
+            Examples::Images(_) if height.max(width) > gallery::MOST_SIDE => {
+                Some(format!("images of {height}x{width} pixels are too large for it"))
+            }
+            Examples::Images(_) => None,
+        }
+    }
+
     /// Writes `results.json` and `gallery.png` into a run folder; `said` is what happened in training
-    /// ([`super::overfitting::words`]). Vectors of features are no pictures, and get no gallery.
+    /// ([`super::overfitting::words`]). See [`Results::no_gallery`].
     ///
     /// # Errors
     /// Of drawing or of the disk.
@@ -157,7 +169,7 @@ impl Results {
             json!({ "model": title, "data": data.name, "training": said, "results": rows })
         );
         write_atomically(folder.join("results.json"), text.as_bytes())?;
-        if matches!(data.examples, Examples::Features(..)) {
+        if self.no_gallery(data).is_some() {
             return Ok(());
         }
         let examples: Vec<Example> =
@@ -195,10 +207,11 @@ pub(super) fn example(found: &Adversarial, label: u32) -> Example {
 }
 
 /// Examples worth a look: of each class one that withstood the attack, or one that did not, in turn, so that the
-/// gallery shows both as far as there are both; the first of its kind in the data set.
+/// gallery shows both as far as there are both; the first of its kind in the data set. Classes without an image that is
+/// classified right are passed over; where that leaves none at all, the first images are shown as they are.
 fn choose(verdicts: &Verdicts, labels: &[u32], classes: usize) -> Vec<u32> {
     let mut chosen = Vec::new();
-    for turn in 0..GALLERY {
+    for turn in 0..classes.max(GALLERY) {
         let class = (turn % classes) as u32;
         let fits = |i: &usize, robust: Option<bool>| {
             labels[*i] == class
@@ -206,11 +219,17 @@ fn choose(verdicts: &Verdicts, labels: &[u32], classes: usize) -> Vec<u32> {
                 && robust.is_none_or(|robust| verdicts.robust[*i] == robust)
                 && !chosen.contains(&(*i as u32))
         };
-        let wanted = turn % 2 == 0;
+        let wanted = chosen.len() % 2 == 0;
         let found = (0..labels.len())
             .find(|i| fits(i, Some(wanted)))
             .or_else(|| (0..labels.len()).find(|i| fits(i, None)));
         chosen.extend(found.map(|i| i as u32));
+        if chosen.len() == GALLERY {
+            break;
+        }
+    }
+    if chosen.is_empty() {
+        chosen.extend(0..labels.len().min(GALLERY) as u32);
     }
     chosen
 }

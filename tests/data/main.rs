@@ -1,5 +1,7 @@
 //! Data sets: good files in every accepted form, and every kind of bad file.
 
+#[cfg(feature = "parquet")]
+mod hugging_face;
 mod idx;
 mod pictures;
 mod records;

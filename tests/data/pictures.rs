@@ -131,8 +131,8 @@ fn what_is_missing_or_no_picture() {
     assert_says(&error_with("train/readme.txt", b"hello".to_vec(), 0), &["not a folder"]);
     assert_says(&error_with("train/cat/Thumbs.db", b"hello".to_vec(), 0), &["no picture", "Move it away"]);
     assert_says(&error_with("train/cat/c.gif", b"GIF89a".to_vec(), 0), &["no picture"]);
-    assert_says(&error_with("train/cat/c.png", b"GIF89a..".to_vec(), 0), &["though its name says so"]);
-    assert_says(&error_with("train/cat/c.png", vec![], 0), &["no whole PNG or JPEG picture"]);
+    assert_says(&error_with("train/cat/c.png", b"GIF89a..".to_vec(), 0), &["whatever its name says"]);
+    assert_says(&error_with("train/cat/c.png", vec![], 0), &["no PNG or JPEG picture"]);
     assert_says(&load(&good()[..2], 0).unwrap_err().to_string(), &["none for testing"]);
     let one = [("train/a/1.png", png(ramp(4, 4, 0))), ("test/a/1.png", png(ramp(4, 4, 0)))];
     assert_says(&load(&one, 0).unwrap_err().to_string(), &["1 classes"]);

@@ -3,7 +3,7 @@
 use super::Watcher;
 use super::flags::Flags;
 use adamant::attack::{Classifier, Pgd, logits};
-use adamant::data::{Data, Examples};
+use adamant::data::Data;
 use adamant::nn::{Architecture, Collapsed, Mode};
 use adamant::plan::Precision;
 use adamant::report::{Progress, Results, Turn, Turned, curves, overfitting, results};
@@ -85,8 +85,8 @@ pub(crate) fn finish(
     }
     let title = format!("{} on {}, trained by {}", recipe.model, data.test.name, recipe.method);
     results.write(folder, &title, &said, &data.test, attack)?;
-    if matches!(data.test.examples, Examples::Features(..)) {
-        say!("no gallery.png: {} are no pictures", data.test.kind());
+    if let Some(why) = results.no_gallery(&data.test) {
+        say!("no gallery.png: {why}");
     }
     curves::write(folder.join("curves.png"), &title, &measured, &said, &watcher.records)?;
     let on = Classifier {
