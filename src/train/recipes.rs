@@ -22,8 +22,21 @@ macro_rules! built_in {
 
 /// Every folder under models/ with a recipe (`tests/recipes.rs` holds that none is left out).
 pub const BUILT_IN: &[BuiltIn] = built_in! {
+    "cifar10-at-awp"
+    "cifar10-ducat"
+    "cifar10-fast-fgsm-rs"
+    "cifar10-free"
+    "cifar10-grad-align"
+    "cifar10-mart"
+    "cifar10-n-fgsm"
+    "cifar10-rice-pgd"
+    "cifar10-trades"
+    "cifar10-trades-awp"
+    "gtsrb-n-fgsm"
     "mnist-fast-fgsm-rs"
     "mnist-fast-pgd"
+    "mnist-madry-pgd"
+    "mnist-trades"
 };
 
 impl BuiltIn {
@@ -35,11 +48,10 @@ impl BuiltIn {
         Recipe::parse(self.text, Path::new(&format!("models/{}/recipe.toml", self.name)))
     }
 
-    /// What it is, in its own first words: the comment that the file begins with, up to the first full stop.
+    /// What it is, in its own words: the comment that the file begins with.
     pub fn about(&self) -> String {
         let comment = self.text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim);
-        let text = comment.collect::<Vec<_>>().join(" ");
-        text.split(". ").next().unwrap_or_default().trim_end_matches('.').to_string()
+        comment.collect::<Vec<_>>().join(" ")
     }
 }
 
