@@ -15,9 +15,10 @@ import sys
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
-from torch_models import MODELS, load, pgd, state
+from torch_models import by_name, load, pgd, state
 
 SAMPLE = pathlib.Path(__file__).parent.parent / "src" / "data" / "sample"
 
@@ -35,26 +36,24 @@ def read_idx(folder, name):
     return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape.astype(int))
 
 
-def build(tensors, name):
-    """The model called `name`, or without a name the one whose parameters have these names."""
+def build(path, name, image):
+    """The model called `name`, or without a name the one that the file says, for images (channels, rows, columns)."""
+    with safe_open(path, "np") as file:
+        name = name or (file.metadata() or {}).get("model")
     if name is None:
-        names = {name for name in tensors if not name.endswith("num_batches_tracked")}
-        matching = [m for m, make in MODELS.items() if set(state(make())) == names]
-        if not matching:
-            sys.exit(f"no known architecture has these parameters: {', '.join(tensors)}")
-        name = matching[0]
-    if name.endswith("resnet18"):
-        width, channels = tensors["conv1.weight"].shape[:2]
-        model = MODELS[name](width, channels, len(tensors["linear.bias"]))
-    else:
-        model = MODELS[name]()
-    return name, load(model, tensors).eval()
+        sys.exit(f"{path} does not say what model it is of: give its name by --model")
+    tensors = load_file(path)
+    # The bias of the last layer.
+    last = list(state(by_name(name, image)))[-1]
+    if last not in tensors:
+        sys.exit(f"{path}: no tensor `{last}`, so these are not weights of `{name}`")
+    return name, load(by_name(name, image, len(tensors[last])), tensors).eval()
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("weights", type=pathlib.Path, help="a safetensors file, or a folder that holds one")
-    arguments.add_argument("--model", choices=MODELS, help="architecture (default: told from the parameters' names)")
+    arguments.add_argument("--model", help="architecture, as adamant calls it (default: what the file says)")
     arguments.add_argument("--data", type=pathlib.Path, default=SAMPLE, help="folder with the t10k IDX files")
     arguments.add_argument("--images", type=int, default=2000, help="how many test images, from the first")
     arguments.add_argument("--logits", type=pathlib.Path, help="compare with these logits instead of attacking")
@@ -71,10 +70,10 @@ def main():
         path = next((path / n for n in names if (path / n).exists()), None)
         if path is None:
             sys.exit(f"{options.weights}: holds none of {', '.join(names)}")
-    name, model = build(load_file(path), options.model)
     images = read_idx(options.data, "t10k-images-idx3-ubyte")[: options.images]
     images = torch.from_numpy(images.astype(np.float32) / 255).unsqueeze(1)
     labels = torch.from_numpy(read_idx(options.data, "t10k-labels-idx1-ubyte")[: options.images].astype(np.int64))
+    name, model = build(path, options.model, tuple(images.shape[1:]))
     print(f"{path}: {name}, {len(images)} test images of {options.data}")
 
     with torch.no_grad():

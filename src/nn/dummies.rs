@@ -28,6 +28,10 @@ impl Architecture for Dummies {
         self.0.classes()
     }
 
+    fn unused(&self, name: &str) -> bool {
+        self.0.unused(name)
+    }
+
     fn forward<'t>(&self, net: &Net<'t>, x: Var<'t>) -> Var<'t> {
         self.0.forward(net, x)
     }
@@ -54,6 +58,10 @@ impl Architecture for Collapsed<'_> {
 
     fn classes(&self) -> usize {
         self.0.classes() / 2
+    }
+
+    fn unused(&self, name: &str) -> bool {
+        self.0.unused(name)
     }
 
     fn forward<'t>(&self, net: &Net<'t>, x: Var<'t>) -> Var<'t> {

@@ -10,7 +10,7 @@
 use super::{Recipe, Stopped};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::nn::{Architecture, Params, Role};
+use crate::nn::{Architecture, Init, Params, Role};
 use crate::shape::Shape;
 use crate::tensor::{Host, Store};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where a run stands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -66,6 +66,9 @@ pub struct Checkpoint {
 /// A tensor to be written: name, type, extents, little-endian bytes.
 type Written = (String, Dtype, Vec<usize>, Vec<u8>);
 
+/// What PyTorch's `DataParallel` puts before every name.
+const PARALLEL: &str = "module.";
+
 /// Metadata key of the SHA-256 of everything else in a file.
 const SHA256: &str = "sha256";
 
@@ -107,18 +110,82 @@ pub fn save_logits(path: &Path, logits: &[f32], classes: usize) -> Result<()> {
     write(path, vec![tensor], BTreeMap::new())
 }
 
-/// Reads weights in PyTorch's names and layout for an architecture.
+/// Reads weights in PyTorch's names and layout for an architecture. What `DataParallel` puts before names (`module.`)
+/// is taken off; tensors that the architecture knows to be of no use, and counters of batch norm, are left out; constants
+/// as the mean that pixels are normalised by may be missing.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::File`] when it is no safetensors file, or its tensors are not the architecture's.
+/// [`Error::Io`]; [`Error::File`] when it is no safetensors file, or its tensors are not the architecture's: missing,
+/// surplus and misshapen ones are named.
 pub fn load_weights(path: &Path, architecture: &dyn Architecture, params: &Params) -> Result<Weights> {
+    load(path, architecture, params, None)
+}
+
+/// As [`load_weights`], but the last layer is drawn anew, by this seed, and the file's is not looked at: for other
+/// classes than it was trained with.
+///
+/// # Errors
+/// As [`load_weights`].
+pub fn load_weights_but_last(
+    path: &Path,
+    architecture: &dyn Architecture,
+    params: &Params,
+    seed: u64,
+) -> Result<Weights> {
+    load(path, architecture, params, Some(seed))
+}
+
+/// The weights in the folder of a run, the best before the last ones; or the file itself.
+///
+/// # Errors
+/// [`Error::File`] when there are none.
+pub fn find_weights(path: &Path) -> Result<PathBuf> {
+    if !path.is_dir() {
+        return Ok(path.to_path_buf());
+    }
+    let names = ["best.safetensors", "weights.safetensors", "last.safetensors"];
+    names.iter().map(|name| path.join(name)).find(|file| file.is_file()).ok_or_else(|| {
+        Error::file(
+            path,
+            format!("holds none of {}: give a file of weights, or the folder of a run", names.join(", ")),
+        )
+    })
+}
+
+fn load(
+    path: &Path,
+    architecture: &dyn Architecture,
+    params: &Params,
+    redraw: Option<u64>,
+) -> Result<Weights> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, "could not read the weights", e))?;
     let (file, metadata) = parse(path, &bytes)?;
     let model = architecture.name();
-    let known = |name: &str| params.get(name).is_some() || name.ends_with("num_batches_tracked");
-    let foreign: Vec<&str> = file.names().into_iter().filter(|name| !known(name)).collect();
-    let missing: Vec<&str> =
-        params.iter().map(|p| p.name.as_str()).filter(|name| file.tensor(name).is_err()).collect();
+    let theirs = file.names();
+    let parallel = !theirs.is_empty() && theirs.iter().all(|name| name.starts_with(PARALLEL));
+    let bare =
+        |name: &str| -> String { if parallel { name.replacen(PARALLEL, "", 1) } else { name.to_string() } };
+    let stored = |name: &str| {
+        let full = if parallel { format!("{PARALLEL}{name}") } else { name.to_string() };
+        file.tensor(&full)
+    };
+    let drawn = redraw.map(|seed| params.initial(seed));
+    let last = params.iter().rev().find(|param| param.role == Role::Weight);
+    let last = last.map_or("", |param| param.name.trim_end_matches("weight"));
+    let is_last = |name: &str| name.strip_prefix(last).is_some_and(|rest| rest == "weight" || rest == "bias");
+    let given = |name: &str| drawn.is_some() && is_last(name);
+    let known = |name: &str| {
+        params.get(name).is_some() || name.ends_with("num_batches_tracked") || architecture.unused(name)
+    };
+    let names: Vec<String> = theirs.into_iter().map(bare).collect();
+    let foreign: Vec<&str> =
+        names.iter().map(String::as_str).filter(|name| !known(name) && !given(name)).collect();
+    let missing: Vec<&str> = params
+        .iter()
+        .filter(|param| param.role != Role::Constant && !given(&param.name))
+        .map(|param| param.name.as_str())
+        .filter(|name| stored(name).is_err())
+        .collect();
     if !foreign.is_empty() || !missing.is_empty() {
         let theirs = match metadata.get("model") {
             Some(name) if *name != model => format!("of `{name}`, "),
@@ -135,15 +202,29 @@ pub fn load_weights(path: &Path, architecture: &dyn Architecture, params: &Param
         ));
     }
     let mut weights = Vec::new();
-    for param in params {
-        let tensor = file.tensor(&param.name).map_err(|e| Error::file(path, e.to_string()))?;
+    for (at, param) in params.iter().enumerate() {
+        if let Some(drawn) = drawn.as_ref().filter(|_| is_last(&param.name)) {
+            weights.push((param.name.clone(), drawn[at].clone()));
+            continue;
+        }
+        let tensor = match (stored(&param.name), &param.init) {
+            (Err(_), Init::Given(values)) if param.role == Role::Constant => {
+                weights.push((param.name.clone(), values.clone()));
+                continue;
+            }
+            (tensor, _) => tensor.map_err(|e| Error::file(path, e.to_string()))?,
+        };
         let values = floats(path, &param.name, &tensor)?;
         let wrong = |_| {
+            let hint = match is_last(&param.name) {
+                true => "; for another number of classes draw the last layer anew (--weights-head redraw)",
+                false => "",
+            };
             Error::file(
                 path,
                 format!(
                     "`{}` is {:?}, but in `{model}` it is {:?}: the weights of another architecture, or of another \
-                     width, input or number of classes",
+                     width, input or number of classes{hint}",
                     param.name,
                     tensor.shape(),
                     param.torch_shape()

@@ -43,6 +43,8 @@ pub(super) struct Epoch {
     pub(super) replays: u32,
     /// What each of its examples is mixed with, in their order; `None` where nothing is mixed.
     pub(super) mixed: Option<Mixed>,
+    /// Passes that a batch is cut into, each of them a batch to what is below. (A step of the tables is a pass, then.)
+    pub(super) passes: u32,
     /// The scalars of its steps, by name: a number a step. Always the same names in a run.
     pub(super) scalars: Vec<(&'static str, Vec<f64>)>,
 }
@@ -58,7 +60,7 @@ pub(super) struct Mixed {
 }
 
 impl Epoch {
-    /// Writes it to the store, `done` of its batches being done. `batches` are the sizes of batch that the
+    /// Writes it to the store, `done` of its steps being done. `batches` are the sizes of batch that the
     /// order is cut into: whole ones, and that of the short last one where there is one.
     ///
     /// # Errors
@@ -92,11 +94,12 @@ impl Epoch {
         for (name, values) in &self.scalars {
             store.put(&table(name), [steps], &Host::F64(values.clone()))?;
         }
-        let counters = (0..steps as u32).flat_map(|step| [self.number, step]).collect();
+        // An image gets the same numbers whatever passes with it.
+        let counters = (0..steps as u32).flat_map(|step| [self.number, step / self.passes]).collect();
         store.put(COUNTERS, [steps, 2], &Host::U32(counters))?;
         store.put(SAME, [steps], &Host::U32((0..steps as u32).collect()))?;
         store.put(NEXT, [steps], &Host::U32((1..=steps as u32).collect()))?;
-        store.put(DONE, [1], &Host::U32(vec![done * self.replays]))
+        store.put(DONE, [1], &Host::U32(vec![done * self.replays * self.passes]))
     }
 }
 

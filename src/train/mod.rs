@@ -1,6 +1,7 @@
 //! Training: recipes, methods, optimisers, schedules, checkpoints, and the loop.
 
 mod augment;
+mod average;
 pub mod checkpoint;
 pub mod examples;
 mod feed;
@@ -14,6 +15,7 @@ mod trainer;
 mod watch;
 
 pub use augment::{Augmentation, Mix, Mixing};
+pub use average::{Averaging, BUFFERS, SNAPSHOTS};
 pub use checkpoint::{Checkpoint, Position, Weights};
 pub use method::{Batch, METHODS, Method, Objective, method};
 pub use optimizer::{DECAYED, Decayed, OPTIMIZERS, Optimizer};

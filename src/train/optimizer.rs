@@ -190,14 +190,17 @@ impl Optimizer {
     }
 }
 
+/// Scales gradients down to a norm, of all of them together, of at most `largest`: `torch.nn.utils.clip_grad_norm_`. The
+/// norm stays on the device, its sum in a fixed order.
+pub(super) fn clipped<'t>(gradients: Vec<Var<'t>>, largest: f64) -> Vec<Var<'t>> {
+    let squares = gradients.iter().map(|gradient| gradient.square().sum_all());
+    let Some(sum) = squares.reduce(|sum, square| sum + square) else { return gradients };
+    let norm = sum.sqrt().affine(1.0, 1e-6);
+    let factor = (norm.tape().fill([], largest) / norm).clamp(0.0, 1.0);
+    gradients.into_iter().map(|gradient| gradient * factor).collect()
+}
+
 /// `gradient + decay * weight`.
 fn decayed<'t>(gradient: Var<'t>, weight: Var<'t>, decay: f64) -> Var<'t> {
     if decay == 0.0 { gradient } else { gradient.add_scaled(weight, decay) }
-}
-
-/// Records `average + (1 - decay) * (weight - average)` and assigns it to tensor `name`: an exponential moving
-/// average of weights (Gowal et al. 2020, section 3.4), for a scalar `decay`.
-pub fn record_average<'t>(tape: &'t Tape, name: &str, weight: Var<'t>, decay: f64) {
-    let average = tape.source(name, weight.shape(), DType::F32);
-    tape.assign(name, (weight - average).scale(1.0 - decay) + average);
 }

@@ -119,8 +119,28 @@ pub struct Recipe {
     /// What it is on: `all` parameters (plain PyTorch), `no-norm-bias` (Rice et al. `--l2`) or `weights` of convolutions
     /// and linear layers alone (Madry et al.).
     pub weight_decay_on: String,
+    /// Largest norm of the gradient by all weights together: a longer one is scaled down to it (`clip_grad_norm_`); 0
+    /// does without.
+    pub clip_gradient: f64,
+    /// Images that pass through the network at once where a whole batch does not fit into memory: a divisor of `batch`,
+    /// over which gradients are summed before the one update; 0 takes whole batches. Batch norm sees the images of one
+    /// pass.
+    pub micro_batch: usize,
     /// Decay of the averaged weights that are validated and saved; 0 does without.
     pub weight_average: f64,
+    /// Above 0, averaging begins after this share of the run, with a decay that grows (Gowal et al.; theirs is 0.025).
+    pub weight_average_warmup: f64,
+    /// Running statistics beside averaged weights: `copy` (those of the trained weights) or `average`.
+    pub weight_average_buffers: String,
+    /// Stochastic weight averaging in the place of the decaying average: from here on (below 1 a share of the run, from
+    /// 1 epochs) the mean of snapshots is what is validated and saved; 0 does without.
+    pub swa_start: f64,
+    /// Snapshots are taken after every `epoch` or every `step`.
+    pub swa_every: String,
+    /// Weights to begin from: a safetensors file under PyTorch's names, or the folder of a run; none by default.
+    pub weights: String,
+    /// Of those weights, the last layer is taken (`keep`), or drawn anew (`redraw`), as other classes need it.
+    pub weights_head: String,
     /// Images held out of the training set to choose the checkpoint by.
     pub validation: usize,
     /// Steps of the PGD attack on the validation images, of step size 2.5 epsilon / steps.
@@ -204,7 +224,15 @@ impl Default for Recipe {
             adam_epsilon: 1e-8,
             weight_decay: 0.0,
             weight_decay_on: "all".into(),
+            clip_gradient: 0.0,
+            micro_batch: 0,
             weight_average: 0.998,
+            weight_average_warmup: 0.0,
+            weight_average_buffers: "copy".into(),
+            swa_start: 0.0,
+            swa_every: "epoch".into(),
+            weights: String::new(),
+            weights_head: "keep".into(),
             validation: 1000,
             validation_steps: 10,
             seed: 0,
@@ -308,7 +336,16 @@ impl Recipe {
         }
         share("adam's epsilon", self.adam_epsilon, 1.0)?;
         self.weight_decay_on.parse::<super::Decayed>()?;
-        share("weight average", self.weight_average, 1.0)
+        self.averaging()?;
+        share("largest gradient", self.clip_gradient, 1e30)?;
+        if !matches!(self.weights_head.as_str(), "keep" | "redraw") {
+            return Err(Error::unknown("head of the weights", &self.weights_head, &["keep", "redraw"]));
+        }
+        if self.micro_batch > 0 && !self.batch.is_multiple_of(self.micro_batch) {
+            let why = format!("must divide the batch of {}", self.batch);
+            return Err(Error::argument("micro-batch", self.micro_batch, why));
+        }
+        Ok(())
     }
 
     /// Checks that data of so many classes and images of this height, width and channels are what the recipe is for.
@@ -393,6 +430,14 @@ impl Recipe {
     /// [`Error::Argument`].
     pub fn augment(&self) -> Result<Augmentation> {
         Augmentation::of(&self.augment)
+    }
+
+    /// How weights are averaged, if they are.
+    ///
+    /// # Errors
+    /// [`Error::Argument`].
+    pub fn averaging(&self) -> Result<Option<super::Averaging>> {
+        super::Averaging::of(self)
     }
 
     /// Length of a step.

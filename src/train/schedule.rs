@@ -63,14 +63,14 @@ enum Read {
 
 /// A point of time in a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Time {
+pub(super) enum Time {
     Share(f64),
     Epoch(f64),
 }
 
 impl Time {
     /// Below 1 a share of the run, from 1 on epochs.
-    fn of(what: &str, number: f64) -> Result<Time> {
+    pub(super) fn of(what: &str, number: f64) -> Result<Time> {
         match number {
             _ if !number.is_finite() || number < 0.0 => {
                 let why = "must be a share of the run (from 0 to below 1) or a number of epochs (from 1)";
@@ -82,7 +82,7 @@ impl Time {
     }
 
     /// In epochs of a run of so many.
-    fn epochs(self, of: f64) -> f64 {
+    pub(super) fn epochs(self, of: f64) -> f64 {
         match self {
             Time::Share(share) => share * of,
             Time::Epoch(epoch) => epoch,

@@ -52,6 +52,11 @@ fn names_that_are_not_known() {
     refuses(&["--milestones", "0.5"], &["milestones", "only `multistep`"]);
     refuses(&["--beta2", "1"], &["beta2", "below 1"]);
     refuses(&["--optimizer", "sgd", "--momentum", "0", "--nesterov", "true"], &["nesterov", "momentum"]);
+    refuses(&["--micro-batch", "3"], &["micro-batch", "must divide the batch of 20"]);
+    refuses(&["--swa-start", "0.5", "--weight-average", "0.9"], &["swa start", "two kinds"]);
+    refuses(&["--weights", "tiny"], &["tiny", "holds none of best.safetensors", "the folder of a run"]);
+    refuses(&["--weights", "no.safetensors"], &["no.safetensors", "could not read the weights"]);
+    refuses(&["--weights-head", "redrew"], &["head", "did you mean `redraw`?"]);
     refuses(&["--attack-batch-norm", "evl"], &["batch norm", "did you mean `eval`?", "train-frozen"]);
     refuses(&["--attack-precision", "fp16"], &["attack precision", "`fp16`", "did you mean `f16`?", "f32"]);
     refuses(&["--device", "nonsense"], &["device `nonsense`", "`auto`, `cpu`, `gpu`"]);

@@ -108,7 +108,19 @@ fn every_optimiser_and_averaged_weights_too() {
     let tiny = Tiny::new(2000);
     let sgd = ["--optimizer", "sgd", "--nesterov", "true", "--learning-rate", "0.01", "--schedule", "cyclic"];
     let adamw = ["--optimizer", "adamw", "--weight-decay", "0.01", "--weight-average", "0.9"];
-    for (name, flags) in [("sgd", &sgd[..]), ("adamw", &adamw[..])] {
+    let swa = [
+        "--swa-start",
+        "0.2",
+        "--swa-every",
+        "step",
+        "--weight-average-buffers",
+        "average",
+        "--clip-gradient",
+        "0.5",
+        "--micro-batch",
+        "2",
+    ];
+    for (name, flags) in [("sgd", &sgd[..]), ("adamw", &adamw[..]), ("swa", &swa[..])] {
         let pieces = format!("{name}-pieces");
         tiny.runs(&arguments(&tiny, flags, name));
         in_pieces(&tiny, flags, &pieces);

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from peers.protocol import Worker, serve
-from torch_models import ResNet18, load
+from torch_models import by_name, load
 
 
 def cnn():
@@ -94,7 +94,7 @@ class Torch(Worker):
         if work["net"] == "cnn":
             weights = {f"{CNN_NAMES[name.split('.')[0]]}.{name.split('.')[1]}": a for name, a in weights.items()}
         self.names = {name: key for key, name in zip((n for n in tensors if n.startswith("weights.")), weights)}
-        self.model = cnn() if work["net"] == "cnn" else ResNet18()
+        self.model = cnn() if work["net"] == "cnn" else by_name("resnet18")
         self.model = load(self.model, {name: torch.from_numpy(array) for name, array in weights.items()})
         self.model = self.model.to(self.device, self.type).to(memory_format=self.format).eval().requires_grad_(False)
         self.forward = self.compiled(self.model)

@@ -181,9 +181,34 @@ pub(crate) struct Flags {
     /// What weight decay is on: all parameters, no-norm-bias, or weights of convolutions and linear layers alone
     #[arg(long, help_heading = OPTIMISER, value_name = "WHAT")]
     pub(crate) weight_decay_on: Option<String>,
+    /// Largest norm of the gradient, a longer one is scaled down to it; 0 does without
+    #[arg(long, help_heading = OPTIMISER, value_name = "NORM")]
+    pub(crate) clip_gradient: Option<f64>,
+    /// Images that pass through the network at once, a divisor of the batch, where a whole batch does not fit into memory:
+    /// gradients are summed before the one update (batch norm sees the images of one pass); 0 takes whole batches
+    #[arg(long, help_heading = OPTIMISER, value_name = "IMAGES")]
+    pub(crate) micro_batch: Option<usize>,
     /// Decay of averaged weights (EMA), which are then what is validated and saved; 0 does without
     #[arg(long, help_heading = OPTIMISER, value_name = "DECAY")]
     pub(crate) weight_average: Option<f64>,
+    /// Share of the run after which averaging begins, with a decay that grows; 0 averages from the first step
+    #[arg(long, help_heading = OPTIMISER, value_name = "SHARE")]
+    pub(crate) weight_average_warmup: Option<f64>,
+    /// Running statistics beside averaged weights: copy (of the trained weights) or average
+    #[arg(long, help_heading = OPTIMISER, value_name = "HOW")]
+    pub(crate) weight_average_buffers: Option<String>,
+    /// Average snapshots of the weights (SWA) from here on, below 1 a share of the run, from 1 epochs; 0 does without
+    #[arg(long, help_heading = OPTIMISER, value_name = "START")]
+    pub(crate) swa_start: Option<f64>,
+    /// Snapshots after every epoch or step
+    #[arg(long, help_heading = OPTIMISER, value_name = "WHEN")]
+    pub(crate) swa_every: Option<String>,
+    /// Begin from these weights: a safetensors file under PyTorch's names, or the folder of a run
+    #[arg(long, help_heading = DATA, value_name = "FILE")]
+    pub(crate) weights: Option<String>,
+    /// Of those weights, keep the last layer, or redraw it, as other classes need it
+    #[arg(long, help_heading = DATA, value_name = "WHICH")]
+    pub(crate) weights_head: Option<String>,
     /// Images held out of the training set to choose the checkpoint by
     #[arg(long, help_heading = WATCH, value_name = "IMAGES")]
     pub(crate) validation: Option<usize>,
@@ -280,6 +305,8 @@ macro_rules! recipe_flags {
                epsilon_warmup epochs
                batch optimizer learning_rate momentum nesterov beta1 beta2 adam_epsilon weight_decay weight_decay_on
                schedule schedule_at schedule_peak milestones schedule_factors learning_rate_warmup
+               clip_gradient micro_batch weight_average_warmup weight_average_buffers swa_start swa_every
+               weights weights_head
                weight_average validation seed
                train_images patience probe on_collapse test_every test_images)
     };
@@ -306,6 +333,9 @@ impl Flags {
         }
         if self.schedule.as_deref() == Some("one-cycle") && self.schedule_peak.is_none() {
             recipe.schedule_peak = 0.3;
+        }
+        if self.swa_start.is_some_and(|start| start > 0.0) && self.weight_average.is_none() {
+            recipe.weight_average = 0.0;
         }
         recipe.check()?;
         Ok(recipe)

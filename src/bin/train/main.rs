@@ -84,6 +84,11 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
         tuner.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
     }
     show::heading(&trainer, &data)?;
+    if checkpoint.is_none()
+        && let Some(file) = trainer.begin_from_recipe()?
+    {
+        say!("weights   from {}", file.display());
+    }
     if flags.dry_run {
         return show::dry_run(&trainer).map(|()| ExitCode::SUCCESS);
     }

@@ -68,19 +68,20 @@ pub(crate) fn heading(trainer: &Trainer, data: &Data) -> Result<()> {
 
 /// Prints every launch of a training step, and memory.
 pub(crate) fn dry_run(trainer: &Trainer) -> Result<()> {
-    let phases = trainer.phases(trainer.recipe().batch)?;
+    let (phases, passes) = (trainer.phases(trainer.pass())?, trainer.passes() as usize);
     let [take, count] = trainer.feeding()?;
     let replays = trainer.method().replays() as usize;
     say!("\nwhat the step is, out of the epoch's tables\n{take}");
     let (mut flops, mut launches) = (0, 0);
     for phase in phases {
-        let times = phase.times * if phase.replayed { replays } else { 1 };
+        let times = phase.times * passes * if phase.replayed { replays } else { 1 };
         let what = match phase.name {
             "load" => "loading a batch and starting the attack",
             "restart" => "starting the attack again",
             "attack" => "a step of the attack",
             "keep" => "keeping the worst of what the attack found",
             "prepare" => "what the method does before the update",
+            _ if passes > 1 => "summing up gradients",
             _ => "the update of the weights",
         };
         let often = if times == 1 { String::new() } else { format!(", {times} times a batch") };
@@ -94,6 +95,11 @@ pub(crate) fn dry_run(trainer: &Trainer) -> Result<()> {
             flops += times as u64 * phase.schedule.flops();
             launches += phase.schedule.launch_count(times);
         }
+    }
+    if let Some(update) = trainer.late_update()? {
+        say!("the update of the weights\n{update}");
+        flops += update.flops();
+        launches += update.launch_count(1);
     }
     say!("counting on\n{count}");
     say!("one training step: 1 submission, {launches} launches, {:.1} MFLOP in products", flops as f64 / 1e6);

@@ -56,6 +56,14 @@ impl Architecture for Normalized {
         self.inner.classes()
     }
 
+    fn unused(&self, name: &str) -> bool {
+        self.inner.unused(name)
+    }
+
+    fn verdict<'t>(&self, logits: Var<'t>) -> Var<'t> {
+        self.inner.verdict(logits)
+    }
+
     fn forward<'t>(&self, net: &Net<'t>, x: Var<'t>) -> Var<'t> {
         let x = net.images(x, self.input());
         let x = net.normalize("normalize", x, &self.constants.mean, &self.constants.std);

@@ -14,13 +14,13 @@ pub use run::Outcome;
 
 use super::checkpoint::{self, Position, Weights};
 use super::feed::Feed;
-use super::{CheckpointEvery, Decayed, Method, Optimizer, Recipe, Schedule, examples, method};
+use super::{Averaging, CheckpointEvery, Decayed, Method, Optimizer, Recipe, Schedule, examples, method};
 use crate::attack::{Classifier, Inputs, Names};
 use crate::data::Dataset;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::{Architecture, Collapsed, Mode, Params};
-use crate::plan::Precision;
+use crate::plan::{Plan, Precision};
 use crate::shape::Shape;
 use crate::tensor::{Host, Store};
 use plans::BoundPhase;
@@ -33,6 +33,10 @@ const LOSS: &str = "metrics.loss";
 const CORRECT: &str = "metrics.correct";
 /// Prefix of the tensors that hold averaged weights.
 const AVERAGE: &str = "average/";
+/// Prefix of the tensors that hold gradients, summed over the passes of a batch.
+const GRADIENT: &str = "gradient/";
+/// One over the images of a step, where a batch is cut into passes; a scalar.
+const PART: &str = "gradient.part";
 
 /// The plans of a training step for batches of one size.
 struct BatchPlans {
@@ -47,6 +51,7 @@ pub struct Trainer {
     architecture: Box<dyn Architecture>,
     params: Params,
     optimizer: Optimizer,
+    averaging: Option<Averaging>,
     decayed: Decayed,
     schedule: Schedule,
     store: Store,
@@ -60,6 +65,8 @@ pub struct Trainer {
     /// SHA-256 of the data set.
     data: String,
     plans: Vec<(usize, BatchPlans)>,
+    /// The update by gradients that were summed over the passes of a batch, where there are several.
+    update: Option<Plan>,
     watched: Watched,
     position: Position,
     best: Option<Weights>,
@@ -147,6 +154,7 @@ impl Trainer {
         let mut trainer = Trainer {
             method,
             optimizer: Optimizer::of(&recipe)?,
+            averaging: recipe.averaging()?,
             decayed: recipe.weight_decay_on.parse()?,
             schedule: Schedule::of(&recipe)?,
             recipe,
@@ -158,6 +166,7 @@ impl Trainer {
             inputs: examples::inputs(data),
             data: data.sha256.clone(),
             plans: Vec::new(),
+            update: None,
             watched: Watched::default(),
             position: Position::default(),
             best: None,
@@ -168,12 +177,12 @@ impl Trainer {
         };
         let initial = trainer.params.initial(trainer.recipe.seed);
         let names: Vec<String> = trainer.params.iter().map(|param| param.name.clone()).collect();
-        let weights: Weights = names.into_iter().zip(initial).collect();
-        checkpoint::put_weights(&trainer.store, &trainer.params, &weights)?;
-        for (name, values) in &weights {
-            if trainer.recipe.weight_average > 0.0 {
-                let shape = Shape::new(trainer.params.get(name).map_or(&[][..], |param| param.shape.dims()));
-                trainer.store.put(&format!("{AVERAGE}{name}"), shape, &Host::F32(values.clone()))?;
+        trainer.begin_from(&names.into_iter().zip(initial).collect())?;
+        if trainer.passes() > 1 {
+            trainer.can_pass_in_parts()?;
+            for param in trainer.params.trained() {
+                let zeros = Host::F32(vec![0.0; param.shape.len()]);
+                trainer.store.put(&format!("{GRADIENT}{}", param.name), param.shape, &zeros)?;
             }
         }
         for name in [LOSS, CORRECT] {
@@ -181,6 +190,52 @@ impl Trainer {
         }
         trainer.compile()?;
         Ok(trainer)
+    }
+
+    /// Begins from these weights, which are also what an average of weights begins at.
+    ///
+    /// # Errors
+    /// Of the device.
+    pub fn begin_from(&mut self, weights: &Weights) -> Result<()> {
+        checkpoint::put_weights(&self.store, &self.params, weights)?;
+        if self.averaging.is_some() {
+            for (name, values) in weights {
+                let shape = self.params.get(name).map_or(Shape::new(&[values.len()]), |param| param.shape);
+                self.store.put(&format!("{AVERAGE}{name}"), shape, &Host::F32(values.clone()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a new run from the weights that the recipe names, if it names any; the network is that of the trainer. (A
+    /// run that is resumed has its own.) Gives the file.
+    ///
+    /// # Errors
+    /// As [`checkpoint::load_weights`], and of the device.
+    pub fn begin_from_recipe(&mut self) -> Result<Option<PathBuf>> {
+        if self.recipe.weights.is_empty() {
+            return Ok(None);
+        }
+        let (network, params, seed) = (self.architecture.as_ref(), &self.params, self.recipe.seed);
+        let file = checkpoint::find_weights(Path::new(&self.recipe.weights))?;
+        let weights = match self.recipe.weights_head.as_str() {
+            "redraw" => checkpoint::load_weights_but_last(&file, network, params, seed)?,
+            _ => checkpoint::load_weights(&file, network, params)?,
+        };
+        self.begin_from(&weights)?;
+        Ok(Some(file))
+    }
+
+    /// Refuses methods that need a whole batch at once.
+    fn can_pass_in_parts(&self) -> Result<()> {
+        let stages = 0..=self.method.stages().len();
+        let prepares = stages.into_iter().any(|stage| self.method.prepares(stage));
+        let state = !self.method.state(self.on(Mode::Train).images(self.recipe.batch)).is_empty();
+        if prepares || state || self.method.replays() > 1 {
+            let why = format!("`{}` needs whole batches: leave it out", self.recipe.method);
+            return Err(Error::argument("micro-batch", self.recipe.micro_batch, why));
+        }
+        Ok(())
     }
 
     /// Saves checkpoints into this folder from now on.

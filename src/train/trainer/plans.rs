@@ -1,12 +1,12 @@
 //! What a run compiles: the plans of a step for each size of batch, known to fit before anything is made.
 
-use super::{AVERAGE, BatchPlans, CORRECT, LOSS, Trainer};
+use super::{AVERAGE, BatchPlans, CORRECT, GRADIENT, LOSS, PART, Trainer};
 use crate::attack::{Names, RecordedAttack};
 use crate::error::{Error, Result};
-use crate::nn::{Mode, Net, Role};
+use crate::nn::{Mode, Net, Param, Role};
 use crate::plan::{self, Plan, Schedule as Launches, Step};
 use crate::shape::{DType, Shape};
-use crate::tape::{Purpose, Tape};
+use crate::tape::{Purpose, Tape, Var};
 use crate::tensor::Host;
 use crate::train::feed::Feed;
 use crate::train::method::Batch;
@@ -77,28 +77,82 @@ impl Trainer {
         });
         let weights = net.weights();
         let vars: Vec<_> = weights.iter().map(|(_, var)| *var).collect();
+        if self.passes() > 1 {
+            // A part of the batch: its sum over the images of the whole one adds to what the passes before it left.
+            let part = tape.source(PART, Shape::scalar(), DType::F32);
+            let gradients = tape.grad(objective.losses.sum_all() * part, &vars);
+            tape.scope("gradient", || {
+                for ((name, weight), gradient) in weights.iter().zip(gradients) {
+                    let sum = format!("{GRADIENT}{name}");
+                    tape.assign(&sum, tape.source(&sum, weight.shape(), DType::F32) + gradient);
+                }
+                net.updates().iter().for_each(|(name, value)| tape.assign(name, *value));
+            });
+            return tape;
+        }
         let gradients = tape.grad(objective.losses.scale(1.0 / batch as f64), &vars);
+        let after = |name: &str, updated| self.method.updated(&seen, name, updated);
+        self.record_optimizer(&tape, &weights, gradients, after);
+        net.updates().iter().for_each(|(name, value)| tape.assign(name, *value));
+        self.record_average_of_buffers(&tape, net.updates());
+        tape
+    }
+
+    /// Records the update by gradients that were summed over the passes of a batch, and empties the sums.
+    fn record_late_update(&self) -> Tape {
+        let tape = Tape::new();
+        let source = |name: &str, shape| tape.source(name, shape, DType::F32);
+        let named = |param: &Param| (param.name.clone(), source(&param.name, param.shape));
+        let weights: Vec<_> = self.params.trained().map(named).collect();
+        let sum = |param: &Param| source(&format!("{GRADIENT}{}", param.name), param.shape);
+        let gradients = self.params.trained().map(sum).collect();
+        self.record_optimizer(&tape, &weights, gradients, |_, updated| updated);
+        for (name, weight) in &weights {
+            tape.assign(&format!("{GRADIENT}{name}"), tape.fill(weight.shape(), 0.0));
+        }
+        let running = |param: &&Param| matches!(param.role, Role::RunningMean | Role::RunningVar);
+        self.record_average_of_buffers(&tape, self.params.iter().filter(running).map(named).collect());
+        tape
+    }
+
+    /// Records clipping, the optimiser and the average of weights; `after` is what becomes of a weight behind the
+    /// optimiser.
+    fn record_optimizer<'t>(
+        &self,
+        tape: &'t Tape,
+        weights: &[(String, Var<'t>)],
+        gradients: Vec<Var<'t>>,
+        after: impl Fn(&str, Var<'t>) -> Var<'t>,
+    ) {
+        let gradients = match self.recipe.clip_gradient {
+            0.0 => gradients,
+            largest => tape.scope("clip", || optimizer::clipped(gradients, largest)),
+        };
         tape.scope("optimizer", || {
             for ((name, weight), gradient) in weights.iter().zip(gradients) {
                 let role = self.params.get(name).map_or(Role::Weight, |param| param.role);
                 let optimizer = self.optimizer.decaying(self.decayed.has(role));
-                let updated = optimizer.record(&tape, name, *weight, gradient);
-                let updated = self.method.updated(&seen, name, updated);
+                let updated = after(name, optimizer.record(tape, name, *weight, gradient));
                 tape.assign(name, updated);
-                if self.recipe.weight_average > 0.0 {
-                    let average = format!("{AVERAGE}{name}");
-                    optimizer::record_average(&tape, &average, updated, self.recipe.weight_average);
-                }
-            }
-            for (name, value) in net.updates() {
-                tape.assign(&name, value);
-                if self.recipe.weight_average > 0.0 {
-                    // Running statistics are copied, not averaged (spec 2.9).
-                    tape.assign(&format!("{AVERAGE}{name}"), value);
+                if let Some(averaging) = self.averaging {
+                    averaging.record(tape, &format!("{AVERAGE}{name}"), updated);
                 }
             }
         });
-        tape
+    }
+
+    /// Records what stands beside the averaged weights, of running statistics as they are after a step.
+    fn record_average_of_buffers<'t>(&self, tape: &'t Tape, running: Vec<(String, Var<'t>)>) {
+        let Some(averaging) = self.averaging else { return };
+        tape.scope("optimizer", || {
+            for (name, value) in running {
+                let name = format!("{AVERAGE}{name}");
+                match averaging.buffers {
+                    true => averaging.record(tape, &name, value),
+                    false => tape.assign(&name, value),
+                }
+            }
+        });
     }
 
     /// The phases of a training step on a batch of this size, in order: loading, the attack, what the method prepares,
@@ -170,8 +224,11 @@ impl Trainer {
     ) -> Result<[Launches; 2]> {
         let names = self.names(batch);
         let own = ["radius", "step"].map(|name| (name, names.of(name)));
-        let optimizer = self.optimizer.scalars(1, 0.0).into_iter().map(|(name, _)| (name, name.to_string()));
-        let scalars: Vec<(&str, String)> = own.into_iter().chain(optimizer).collect();
+        let optimizer = self.optimizer.scalars(1, 0.0);
+        let averaging = self.averaging.map(|averaging| averaging.scalars(0, 1, 1)).unwrap_or_default();
+        let shared = optimizer.into_iter().chain(averaging).chain([(PART, 0.0)]);
+        let shared = shared.map(|(name, _)| (name, name.to_string()));
+        let scalars: Vec<(&str, String)> = own.into_iter().chain(shared).collect();
         let replays = self.method.replays() as usize;
         Feed::schedules(&names, [self.train.len(), whole, batch, replays], &scalars, others)
     }
@@ -181,8 +238,22 @@ impl Trainer {
     /// # Errors
     /// A shape error of the architecture.
     pub fn feeding(&self) -> Result<[Launches; 2]> {
-        let batch = self.recipe.batch;
-        self.feed_schedules(batch, batch, self.phases(batch)?.iter().map(|phase| &phase.schedule))
+        let batch = self.pass();
+        let mut all = self.phases(batch)?.into_iter().map(|phase| phase.schedule).collect::<Vec<_>>();
+        all.extend(self.late_update()?);
+        self.feed_schedules(batch, batch, all.iter())
+    }
+
+    /// The schedule of the update by gradients that were summed over the passes of a batch, where there are several: it
+    /// ends a step.
+    ///
+    /// # Errors
+    /// Never, for a network that could be recorded.
+    pub fn late_update(&self) -> Result<Option<Launches>> {
+        if self.passes() == 1 {
+            return Ok(None);
+        }
+        Launches::new(&self.record_late_update(), true).map(Some)
     }
 
     /// All that a run in batches of this size compiles: the plans of whole batches, those of an epoch's short last
@@ -191,8 +262,10 @@ impl Trainer {
         let mut all = Vec::new();
         for (size, _) in self.batches(batch) {
             let phases = self.phases(size)?;
-            all.extend(self.feed_schedules(batch, size, phases.iter().map(|phase| &phase.schedule))?);
-            all.extend(phases.into_iter().map(|phase| phase.schedule));
+            let mut own: Vec<Launches> = phases.into_iter().map(|phase| phase.schedule).collect();
+            own.extend(self.late_update()?);
+            all.extend(self.feed_schedules(batch, size, own.iter())?);
+            all.extend(own);
         }
         all.extend(self.watching_schedules(batch)?);
         Ok(all)
@@ -206,12 +279,19 @@ impl Trainer {
 
     /// Compiles the plans of whole batches and of the short last one, once it is clear that everything fits.
     pub(super) fn compile(&mut self) -> Result<()> {
-        let batch = self.recipe.batch;
+        let batch = self.pass();
         plan::fits(&self.all_schedules(batch)?, &self.store).map_err(|error| match error {
             Error::OutOfMemory { needed, available, device, .. } => {
                 let largest = plan::largest_batch(&self.store, batch - 1, |batch| self.all_schedules(batch));
                 let hint = match largest {
-                    Some(batch) => format!("; the largest batch that fits is {batch}: use --batch {batch}"),
+                    Some(_) if self.passes() > 1 => "; use a smaller --micro-batch".into(),
+                    Some(largest) => {
+                        let parts = (1..=largest).rev().find(|part| batch % part == 0).unwrap_or(1);
+                        format!(
+                            "; the largest batch that fits is {largest}: use --batch {largest}, or the same batch in \
+                             parts by --micro-batch {parts}"
+                        )
+                    }
                     None => "; not even a batch of 1 fits: use a smaller model, or another device".into(),
                 };
                 let what = format!("training `{}` in batches of {batch}", self.recipe.model);
@@ -221,13 +301,16 @@ impl Trainer {
         })?;
         for (size, names) in self.batches(batch) {
             let phases = self.phases(size)?;
-            let feed = self.feed_schedules(batch, size, phases.iter().map(|phase| &phase.schedule))?;
+            let late = self.late_update()?;
+            let others = phases.iter().map(|phase| &phase.schedule).chain(&late);
+            let feed = self.feed_schedules(batch, size, others)?;
             let feed = Feed::of(feed, &self.store)?;
             let phases =
                 phases.into_iter().map(|phase| BoundPhase::new(phase, self)).collect::<Result<_>>()?;
             self.store.put(&names.of("key"), [2], &Host::U32(self.key().into()))?;
             self.plans.push((size, BatchPlans { feed, phases }));
         }
+        self.update = self.late_update()?.map(|update| Plan::of(update, &self.store)).transpose()?;
         Ok(())
     }
 

@@ -19,7 +19,7 @@ pub(super) fn is_finite(state: &[(String, Host)]) -> bool {
 impl Trainer {
     /// Puts averaged weights in the place of the trained ones and gives those back, if the recipe averages.
     pub(super) fn swap_in_average(&self) -> Result<Option<Weights>> {
-        if self.recipe.weight_average == 0.0 {
+        if self.averaging.is_none() {
             return Ok(None);
         }
         let raw = self.read_weights("")?;
@@ -39,7 +39,7 @@ impl Trainer {
     /// # Errors
     /// Of the device.
     pub fn weights(&self) -> Result<Weights> {
-        self.read_weights(if self.recipe.weight_average > 0.0 { AVERAGE } else { "" })
+        self.read_weights(if self.averaging.is_some() { AVERAGE } else { "" })
     }
 
     /// The best weights so far by validation, and the epoch they are of.
@@ -58,7 +58,7 @@ impl Trainer {
         names.extend(self.method.state(images).into_iter().map(|(name, _)| name));
         for param in &self.params {
             names.push(param.name.clone());
-            if self.recipe.weight_average > 0.0 {
+            if self.averaging.is_some() {
                 names.push(format!("{AVERAGE}{}", param.name));
             }
             if param.role.is_trained() {

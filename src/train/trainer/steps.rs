@@ -1,11 +1,11 @@
 //! What the steps of an epoch are functions of, and the program of a step.
 
-use super::Trainer;
 use super::plans::BoundPhase;
+use super::{PART, Trainer};
 use crate::attack::MIX;
 use crate::error::Result;
 use crate::philox;
-use crate::plan::Program;
+use crate::plan::{Program, Step};
 use crate::tape::Purpose;
 use crate::train::Place;
 use crate::train::feed::{Epoch, Mixed};
@@ -63,18 +63,29 @@ impl Trainer {
         for update in first..first + per_epoch {
             let (rate, epsilon, length) = self.rates(update)?;
             let own = [("radius", on.projection_radius(threat, epsilon)), ("step", length)];
-            let row = own.into_iter().chain(self.optimizer.scalars(update + 1, rate));
-            for (at, (name, value)) in row.enumerate() {
-                match scalars.get_mut(at) {
-                    Some((_, values)) => values.push(value),
-                    None => scalars.push((name, vec![value])),
+            let mut row = Vec::from(own);
+            row.extend(self.optimizer.scalars(update + 1, rate));
+            if let Some(averaging) = self.averaging {
+                row.extend(averaging.scalars(update, per_epoch, u64::from(self.recipe.epochs)));
+            }
+            let passes = if self.passes() == 1 {
+                1
+            } else {
+                let images = self.images((update - first) as u32);
+                row.push((PART, 1.0 / images as f64));
+                images.div_ceil(self.pass())
+            };
+            for (at, (name, value)) in row.into_iter().enumerate() {
+                if at == scalars.len() {
+                    scalars.push((name, Vec::new()));
                 }
+                scalars[at].1.extend(std::iter::repeat_n(value, passes));
             }
         }
-        let replays = self.method.replays();
+        let (replays, passes) = (self.method.replays(), self.passes());
         let order = self.order(epoch);
         let mixed = self.mixed(epoch, &order)?;
-        Ok(Epoch { number: epoch, order, replays, mixed, scalars })
+        Ok(Epoch { number: epoch, order, replays, passes, mixed, scalars })
     }
 
     /// What the examples of an epoch in this order are mixed with: the examples in another order, so that each is mixed
@@ -100,7 +111,7 @@ impl Trainer {
 
     /// Tells the device an epoch, of which `position` says what is done.
     pub(super) fn tell(&self, epoch: &Epoch) -> Result<()> {
-        epoch.tell(&self.store, &self.batches(self.recipe.batch), self.position.step)
+        epoch.tell(&self.store, &self.batches(self.pass()), self.position.step)
     }
 
     /// Images of step `step` of an epoch.
@@ -108,11 +119,26 @@ impl Trainer {
         self.recipe.batch.min(self.train.len() - step as usize * self.recipe.batch)
     }
 
+    /// Images that pass through the network at once.
+    pub fn pass(&self) -> usize {
+        if self.recipe.micro_batch == 0 { self.recipe.batch } else { self.recipe.micro_batch }
+    }
+
+    /// Passes that a whole batch is cut into.
+    pub fn passes(&self) -> u32 {
+        (self.recipe.batch / self.pass()) as u32
+    }
+
     /// The program of step `step` of the epoch that the device was told.
     pub(super) fn program(&self, step: u32) -> Program<'_> {
-        let plans = self.plans(self.images(step));
         let (mut steps, mut names) = (Vec::new(), Vec::new());
-        for replay in 0..self.method.replays() {
+        let (images, pass) = (self.images(step), self.pass());
+        // Several updates on a batch, or a batch in several passes, but never both.
+        let replays = (0..self.method.replays()).map(|replay| (replay, images));
+        let passes = (0..images).step_by(pass).map(|from| (0, pass.min(images - from)));
+        let turns: Vec<(u32, usize)> = if self.passes() == 1 { replays.collect() } else { passes.collect() };
+        for (replay, images) in turns {
+            let plans = self.plans(images);
             steps.push(plans.feed.take());
             names.push("feed");
             let now = |phase: &&BoundPhase| phase.epochs.contains(&self.position.epoch);
@@ -123,6 +149,10 @@ impl Trainer {
             }
             steps.push(plans.feed.count());
             names.push("count");
+        }
+        if let Some(update) = &self.update {
+            steps.push(Step::Run(update));
+            names.push("update");
         }
         Program::new(steps).named(names)
     }

@@ -205,7 +205,7 @@ impl Trainer {
         }
         let batch = match plan::fits(&self.watching_schedules(EVALUATION_BATCH)?, &self.store) {
             Ok(()) => EVALUATION_BATCH,
-            Err(_) => EVALUATION_BATCH.min(self.recipe.batch),
+            Err(_) => EVALUATION_BATCH.min(self.pass()),
         };
         self.watched.batch = Some(batch);
         Ok(batch)
