@@ -4,8 +4,10 @@
 mod reference;
 
 use adamant::data::Dataset;
+use adamant::launch::{Kernel, Launch};
 use adamant::nn::{Architecture, Collapsed, Conv2d, Dummies, Mode, Net, Var};
-use adamant::train::{Recipe, Trainer};
+use adamant::plan::Schedule;
+use adamant::train::{METHODS, Recipe, Trainer};
 use adamant::{DType, Device, Plan, Program, Step, Store, Tape};
 use reference::{Reference, cpus, gpus, permute};
 
@@ -402,4 +404,47 @@ fn the_collapsed_network_is_logsumexp_of_class_and_dummy() {
         subject.reference.check("collapsed", &got, tolerance).unwrap();
         assert_eq!(Collapsed(&raw).classes(), 10);
     }
+}
+
+/// The schedule of the phase of this name, for a recipe as [`case`] makes it.
+fn schedule(method: &str, change: impl FnOnce(&mut Recipe), name: &str) -> Schedule {
+    let subject = Subject::new(&case("", method, change), &Device::cpu(), SINGLE);
+    let phases = subject.trainer.phases(BATCH).unwrap();
+    phases.into_iter().find(|phase| phase.name == name).unwrap().schedule
+}
+
+#[test]
+fn no_attack_computes_a_weights_gradient() {
+    for method in METHODS {
+        let subject = Subject::new(&case("", method, nothing), &Device::cpu(), SINGLE);
+        let phases = subject.trainer.phases(BATCH).unwrap();
+        for phase in phases.iter().filter(|phase| ["load", "attack"].contains(&phase.name)) {
+            let launches = &phase.schedule.launches;
+            let weights = |launch: &&Launch| matches!(launch.kernel, Kernel::Conv2dWeightGrad(_));
+            assert_eq!(launches.iter().filter(weights).count(), 0, "{method}: {}", phase.schedule);
+        }
+    }
+}
+
+#[test]
+fn trades_predicts_clean_images_once_a_batch() {
+    let (trades, pgd) = (schedule("trades", nothing, "attack"), schedule("pgd", nothing, "attack"));
+    // A further step costs what one of PGD does: a pass forward and one back.
+    let further = |schedule: &Schedule| schedule.flops_of(3) - schedule.flops_of(2);
+    assert_eq!(further(&trades), further(&pgd), "{trades}");
+    assert!(trades.flops_of(1) > pgd.flops_of(1));
+}
+
+#[test]
+fn trades_and_free_share_what_is_the_same() {
+    let count = |schedule: &Schedule, which: fn(&Kernel) -> bool| {
+        schedule.launches.iter().filter(|launch| which(&launch.kernel)).count()
+    };
+    // The network has two convolutions. TRADES has two passes and not three, free one forward and one back.
+    let trades = schedule("trades", nothing, "update");
+    assert_eq!(count(&trades, |kernel| matches!(kernel, Kernel::Conv2d(_))), 4, "{trades}");
+    let free = schedule("free", nothing, "update");
+    assert_eq!(count(&free, |kernel| matches!(kernel, Kernel::Conv2d(_))), 2, "{free}");
+    assert_eq!(count(&free, |kernel| matches!(kernel, Kernel::Conv2dInputGrad(_))), 2, "{free}");
+    assert_eq!(count(&free, |kernel| matches!(kernel, Kernel::Conv2dWeightGrad(_))), 2, "{free}");
 }

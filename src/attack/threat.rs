@@ -84,7 +84,7 @@ impl FromStr for Norm {
             "linf" | "inf" | "l_inf" => Ok(Norm::Linf),
             "l2" | "2" => Ok(Norm::L2),
             "l1" | "1" => Ok(Norm::L1),
-            _ => Err(Error::unknown("norm", text, &["linf", "l2", "l1"])),
+            _ => Err(Error::unknown("norm", text, &["linf", "l1", "l2"])),
         }
     }
 }

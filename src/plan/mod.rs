@@ -143,7 +143,14 @@ impl Schedule {
 
     /// Floating-point operations of the products of a run.
     pub fn flops(&self) -> u64 {
-        self.launches.iter().map(|launch| launch.kernel.flops()).sum()
+        self.flops_of(1)
+    }
+
+    /// Floating-point operations of the products that `times` runs in a row take: the prologue's once.
+    pub fn flops_of(&self, times: usize) -> u64 {
+        let of = |launches: &[Launch]| launches.iter().map(|launch| launch.kernel.flops()).sum::<u64>();
+        let (once, each) = self.launches.split_at(self.prologue);
+        if times == 0 { 0 } else { of(once) + times as u64 * of(each) }
     }
 
     fn place_name(&self, place: Place) -> String {

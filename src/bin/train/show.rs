@@ -92,7 +92,7 @@ pub(crate) fn dry_run(trainer: &Trainer) -> Result<()> {
         say!("{what}{often}{when}\n{}", phase.schedule);
         // The last epoch is counted.
         if phase.epochs.end == trainer.recipe().epochs {
-            flops += times as u64 * phase.schedule.flops();
+            flops += phase.schedule.flops_of(times);
             launches += phase.schedule.launch_count(times);
         }
     }

@@ -6,7 +6,6 @@ use super::pgd::inner;
 use super::{Batch, Method, Objective};
 use crate::attack::{Ascent, Attack, InnerPgd, Start};
 use crate::error::{Error, Result};
-use crate::shape::Shape;
 use crate::train::Recipe;
 
 /// PGD against the right class among 2C outputs. Until epoch `start` it is PGD training. From there on clean and
@@ -65,8 +64,8 @@ impl Method for Ducat {
         let both = batch.logits(batch.x.concat(&[batch.adversarial], 0));
         let [clean, adversarial] = [0, size].map(|start| both.slice(0, start, size));
         let outputs = clean.shape()[1];
-        let classes = batch.targets.distribution(Shape::new(&[size, outputs / 2]));
-        let [class, dummy] = [0, outputs / 2].map(|at| classes.pad(&[0, at], [size, outputs]));
+        let class = batch.targets.distribution(clean.shape());
+        let dummy = class.slice(1, 0, outputs / 2).pad(&[0, outputs / 2], clean.shape());
         let target = |share: f64| class.scale(1.0 - share).add_scaled(dummy, share);
         let losses = clean.cross_entropy_soft(target(self.clean))
             + adversarial.cross_entropy_soft(target(self.adversarial));

@@ -48,14 +48,24 @@ impl BoundPhase {
 }
 
 impl Trainer {
+    /// A batch of this size as the method sees it.
+    fn batch<'a, 't>(
+        &'a self,
+        net: &'a Net<'t>,
+        names: &'a Names,
+        batch: usize,
+        stage: usize,
+    ) -> Batch<'a, 't> {
+        let sizes = [batch, self.recipe.batch.max(batch)];
+        Batch::new(self.architecture.as_ref(), net, self.method.attack(), names, sizes, stage)
+    }
+
     /// Records what the method runs before the update, on a batch whose adversarial images are in the store.
     fn record_preparation(&self, batch: usize, stage: usize) -> Tape {
         let tape = Tape::new();
         let names = self.names(batch);
         let net = Net::new(&tape, Mode::TrainFrozen).with_draw(names.draw(&tape, batch));
-        let (architecture, attack) = (self.architecture.as_ref(), self.method.attack());
-        let sizes = [batch, self.recipe.batch];
-        self.method.prepare(&Batch::new(architecture, &net, attack, &names, sizes, stage));
+        self.method.prepare(&self.batch(&net, &names, batch, stage));
         tape
     }
 
@@ -64,8 +74,7 @@ impl Trainer {
         let tape = Tape::new();
         let names = self.names(batch);
         let net = Net::new(&tape, Mode::Train).with_draw(names.draw(&tape, batch));
-        let (architecture, attack) = (self.architecture.as_ref(), self.method.attack());
-        let seen = Batch::new(architecture, &net, attack, &names, [batch, self.recipe.batch], stage);
+        let seen = self.batch(&net, &names, batch, stage);
         let objective = tape.scope("loss", || self.method.objective(&seen));
         tape.scope("metrics", || {
             let scalar = |name: &str| tape.source(name, Shape::scalar(), DType::F32);
