@@ -81,7 +81,7 @@ fn what_may_not_be_changed_never_changes_and_bounds_hold() {
             let says = |row: &[f32]| (0..3).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap() as u32;
             let labels: Vec<u32> = logits.chunks(3).map(says).collect();
             store.write_u32("data.labels", &labels).unwrap();
-            for norm in [Norm::Linf, Norm::L2] {
+            for norm in [Norm::Linf, Norm::L2, Norm::L1] {
                 for attack in epsilons.iter().flat_map(|&epsilon| attacks(norm, epsilon)) {
                     let judge = Evaluation::compile(&store, attack.as_ref(), on, "data", 10).unwrap();
                     let line = format!("{} on {}", attack.line(), device.describe());
@@ -101,7 +101,7 @@ fn what_may_not_be_changed_never_changes_and_bounds_hold() {
 /// Holds one attacked row against every law.
 fn check(clean: &[f32], attacked: &[f32], limits: &Limits, threat: &ThreatModel, line: &str) {
     let epsilon = threat.epsilon.value();
-    let mut square = 0.0;
+    let (mut square, mut sum) = (0.0, 0.0);
     for (f, (&x, &y)) in clean.iter().zip(attacked).enumerate() {
         let change = limits.changes[f];
         let name = &limits.names[f];
@@ -115,10 +115,14 @@ fn check(clean: &[f32], attacked: &[f32], limits: &Limits, threat: &ThreatModel,
         let difference = (f64::from(y) - f64::from(x)).abs();
         assert!(difference <= epsilon, "{line}: {name} moved by {difference}");
         square += difference * difference;
+        sum += difference;
     }
-    if threat.norm == Norm::L2 {
-        assert!(square.sqrt() <= epsilon, "{line}: moved by {}", square.sqrt());
-    }
+    let length = match threat.norm {
+        Norm::Linf => 0.0,
+        Norm::L2 => square.sqrt(),
+        Norm::L1 => sum,
+    };
+    assert!(length <= epsilon, "{line}: moved by {length}");
 }
 
 #[test]

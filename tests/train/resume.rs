@@ -104,10 +104,12 @@ fn an_interrupted_run_goes_on_to_the_same_bits() {
 }
 
 #[test]
-fn every_optimiser_and_averaged_weights_too() {
+fn every_optimiser_averaged_weights_and_mixed_images_too() {
     let tiny = Tiny::new(2000);
     let sgd = ["--optimizer", "sgd", "--nesterov", "true", "--learning-rate", "0.01", "--schedule", "cyclic"];
-    let adamw = ["--optimizer", "adamw", "--weight-decay", "0.01", "--weight-average", "0.9"];
+    let augment = "crop:2,flip,cutout:5,brightness:0.2,contrast:0.2,mixup:1.4,cutmix:1";
+    let adamw =
+        ["--optimizer", "adamw", "--weight-decay", "0.01", "--weight-average", "0.9", "--augment", augment];
     let swa = [
         "--swa-start",
         "0.2",
