@@ -183,6 +183,10 @@ impl Subject {
                 self.write("batch5.adversarial", &start);
                 starts += 1;
             }
+            if phase.name == "load" && self.store().get("batch5.targets").is_some() {
+                let (_, targets) = self.reference.get(&format!("{}.targets", self.case));
+                self.store().write_f64("batch5.targets", &targets).unwrap();
+            }
         }
         self.check_images();
         self.write("batch5.adversarial", "adversarial");
@@ -268,6 +272,21 @@ fn label_smoothing_and_mixing() {
     holds(case("pgd-smooth", "pgd", |recipe| recipe.label_smoothing = 0.1), devices());
     holds(case("pgd-share", "pgd", |recipe| recipe.adversarial_ratio = 0.5), devices());
     holds(case("pgd-both", "pgd", |recipe| recipe.keep_clean = true), devices());
+}
+
+#[test]
+fn mixtures_of_classes_are_what_attack_and_update_go_by() {
+    for (device, tolerance) in devices() {
+        let case = case("pgd-soft", "pgd", |recipe| recipe.augment = vec!["mixup:1".into()]);
+        let subject = Subject::new(&case, &device, tolerance);
+        // Each image is all of itself; the reference's distributions are written over what is loaded.
+        let all_of_itself = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0].repeat(BATCH);
+        subject.store().write_f64("batch5.mix", &all_of_itself).unwrap();
+        subject.store().write_u32("batch5.major", &[0, 1, 2, 3, 4]).unwrap();
+        subject.attack();
+        subject.run("update");
+        subject.check_update();
+    }
 }
 
 #[test]

@@ -2,9 +2,8 @@
 //! back little more than its metrics.
 
 use adamant::data::Dataset;
-use adamant::nn::architectures;
 use adamant::trace::{Event, Trace};
-use adamant::train::{Observer, Recipe, Silent, StepReport, Trainer};
+use adamant::train::{METHODS, Observer, Recipe, Silent, StepReport, Trainer};
 use adamant::{Device, Result};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -24,11 +23,13 @@ fn trainer(device: &Device, model: &str, recipe: Recipe) -> Result<Trainer> {
     let images = (0..64 * 144).map(|i| (i * 31 % 256) as u8).collect();
     let classes = (0..10).map(|class| class.to_string()).collect();
     let data = Dataset::new("test", "made here", image, images, (0..64).map(|i| i % 10).collect(), classes)?;
-    Trainer::new(recipe, architectures::by_name(model, image, 10)?, &data, device)
+    let recipe = Recipe { model: model.into(), ..recipe };
+    let network = recipe.network(image, 10)?;
+    Trainer::new(recipe, network, &data, device)
 }
 
 fn pgd10() -> Recipe {
-    Recipe { steps: 10, batch: 16, epochs: 1, validation: 0, ..Recipe::default() }
+    Recipe { steps: 10, batch: 16, epochs: 1, validation: 0, probe: 0, ..Recipe::default() }
 }
 
 #[test]
@@ -49,6 +50,27 @@ fn a_pgd_10_training_step_is_one_submission_and_no_readback() {
                 let after = device.counters();
                 let talk = (after.submissions - before.submissions, after.readbacks - before.readbacks);
                 assert_eq!(talk, (1, 0), "submissions and readbacks of {model} on {}", device.describe());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_step_of_every_method_is_one_submission_and_no_readback() {
+    for device in devices() {
+        for method in METHODS {
+            let awp = if method == "mart" { 0.01 } else { 0.0 };
+            let recipe = Recipe { method: method.into(), awp_gamma: awp, replays: 3, ..pgd10() };
+            let trainer = trainer(&device, "mlp-16", recipe).unwrap();
+            for _ in 0..2 {
+                let program = trainer.next_step().unwrap();
+                let before = device.counters();
+                program.run().unwrap();
+                device.wait().unwrap();
+                let after = device.counters();
+                let talk = (after.submissions - before.submissions, after.readbacks - before.readbacks);
+                assert_eq!(talk, (1, 0), "of {method} on {}", device.describe());
+                assert_eq!(after.uploads, before.uploads, "of {method} on {}", device.describe());
             }
         }
     }

@@ -114,9 +114,10 @@ def ascend(at, g, norm, step):
     return into_l1(at + step * chosen / chosen.abs().sum((1, 2, 3), keepdim=True), EPSILON)
 
 
-def pgd(model, starts, mode="eval", loss="ce", norm="linf", step=STEP, steps=STEPS, use_best=False):
+def pgd(model, starts, mode="eval", loss="ce", norm="linf", step=STEP, steps=STEPS, use_best=False, target=None):
     """Madry et al.; Rice et al. for restarts (the worst end), MadryLab/robustness for use_best, TRADES for KL."""
     best, best_loss = None, None
+    target = y if target is None else target
 
     def keep(at, losses):
         nonlocal best, best_loss
@@ -137,13 +138,13 @@ def pgd(model, starts, mode="eval", loss="ce", norm="linf", step=STEP, steps=STE
                 if loss == "kl":
                     losses = F.kl_div(F.log_softmax(logits, 1), clean, reduction="none", log_target=True).sum(1)
                 else:
-                    losses = F.cross_entropy(logits, y, reduction="none")
+                    losses = F.cross_entropy(logits, target, reduction="none")
                 (g,) = torch.autograd.grad(losses.sum(), at)
                 if use_best:
                     keep(at.detach(), losses)
                 at = ascend(at.detach(), g, norm, step)
             if use_best or len(starts) > 1:
-                keep(at, F.cross_entropy(model(at), y, reduction="none"))
+                keep(at, F.cross_entropy(model(at), target, reduction="none"))
     return best if best is not None else at
 
 
@@ -325,6 +326,12 @@ def main():
     cases.case("pgd-use-best", [uniform_start], far, plain())
     one = lambda model: pgd(model, [uniform_start])
     cases.case("pgd-smooth", [uniform_start], one, plain(0.1))
+    # What mixup and CutMix make of labels: any distribution over the classes.
+    soft = torch.from_numpy(uniform(2000, (BATCH, CLASSES)) ** 4)
+    soft = soft / soft.sum(1, keepdim=True)
+    cases.put("pgd-soft.targets", soft)
+    softly = lambda model: pgd(model, [uniform_start], target=soft)
+    cases.case("pgd-soft", [uniform_start], softly, lambda model, adv: F.cross_entropy(model(adv), soft))
     cases.case("pgd-share", [uniform_start], one, share(0.5))
     cases.case("pgd-both", [uniform_start], one, both)
     cases.case("pgd-awp", [uniform_start], one, plain(), gamma=0.01, weight_decay=5e-4)
