@@ -131,7 +131,10 @@ impl Trainer {
         let mut judged = Judged::default();
         let batch = self.judged_at_once()?;
         // The averaged weights, where there are any, are what is judged: they stand in for the others meanwhile.
-        let raw = self.swap_in_average()?;
+        let test = self.watched.test_labels.len();
+        let test = if epoch.is_multiple_of(self.recipe.test_every.max(1)) { test } else { 0 };
+        // Where nothing is judged by them, nothing is moved.
+        let raw = if self.validation.is_empty() && test == 0 { None } else { self.swap_in_average()? };
         if !self.validation.is_empty() {
             let judge = match self.watched.validation.take() {
                 Some(judge) => judge,
@@ -156,8 +159,7 @@ impl Trainer {
                 self.watched.raw = Some(judge);
             }
         }
-        let test = self.watched.test_labels.len();
-        if test > 0 && epoch.is_multiple_of(self.recipe.test_every.max(1)) {
+        if test > 0 {
             let judge = match self.watched.test.take() {
                 Some(judge) => judge,
                 None => {
