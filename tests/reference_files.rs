@@ -5,7 +5,7 @@ mod reference;
 
 use reference::{Inputs, Reference, epsilon_and_step, permute};
 
-const MODELS: [&str; 5] = ["mlp", "mnist-fast", "mnist-madry", "preact-resnet18", "resnet18"];
+const MODELS: [&str; 5] = ["mlp", "mnist-fast", "mnist-madry", "preact-resnet18-w4", "resnet18-w4"];
 
 #[test]
 fn the_formula_repeats_the_script_bit_for_bit() {

@@ -30,14 +30,15 @@ pub const WHY_COLLAPSED: &str = "judged by the C-class network that the 2C outpu
      and its dummy; attacks on the raw outputs spend themselves on moving an image from a class to its own dummy, which \
      changes nothing: they over-report robustness, and stand beside for comparison";
 
-/// An attack's line with restarts and images: what every robust accuracy is printed with.
-pub fn line(attack: &dyn Attack, restarts: u32, images: usize) -> String {
+/// An attack's line with restarts and the number of examples, which are of this kind ([`Dataset::kind`]): what every robust
+/// accuracy is printed with.
+pub fn line(attack: &dyn Attack, restarts: u32, examples: usize, kind: &str) -> String {
     let restarts = match restarts {
         _ if !attack.is_random() => String::new(),
         1 => ", 1 restart".into(),
         restarts => format!(", {restarts} restarts"),
     };
-    format!("{}{restarts}, {} images", attack.line(), grouped(images as u64))
+    format!("{}{restarts}, {} {kind}", attack.line(), grouped(examples as u64))
 }
 
 impl Results {
@@ -80,15 +81,15 @@ impl Results {
             |done, of| progress("FGSM", done, of),
         )?;
         rows.push(row(
-            format!("none (clean), {} images", grouped(data.len() as u64)),
+            format!("none (clean), {} {}", grouped(data.len() as u64), data.kind()),
             verdicts.clean_count(),
         ));
-        rows.push(row(line(&fgsm, 1, data.len()), verdicts.robust_count()));
+        rows.push(row(line(&fgsm, 1, data.len(), data.kind()), verdicts.robust_count()));
 
         let judge = Evaluation::compile(store, pgd, on, "test", batch)?;
         let name = pgd.name();
         let verdicts = judge.run(&all, &data.labels, restarts, seed, |done, of| progress(&name, done, of))?;
-        let attack = line(pgd, restarts, data.len());
+        let attack = line(pgd, restarts, data.len(), data.kind());
         rows.push(row(attack.clone(), verdicts.robust_count()));
 
         let chosen = choose(&verdicts, &data.labels, data.classes);

@@ -121,7 +121,7 @@ impl Turned {
             let judge = Evaluation::compile(store, &attack, on, "test", GALLERY.min(images.len()))?;
             examples = judge.images(&images[..GALLERY.min(images.len())], seed)?;
         }
-        let attack = format!("targeted {}", line(pgd, restarts, images.len()));
+        let attack = format!("targeted {}", line(pgd, restarts, images.len(), data.kind()));
         let turned = turned.into_iter().filter(|&turned| turned).count() as u64;
         Ok(Turned { turn: turn.clone(), attack, images: images.len() as u64, clean, turned, examples })
     }

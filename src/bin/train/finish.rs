@@ -33,20 +33,24 @@ pub(crate) fn finish(
         let held = trainer.sizes().1;
         match held {
             0 => say!("\ntesting the weights of epoch {epoch}"),
-            _ => say!("\ntesting the weights of epoch {epoch}, the best on the {held} validation images"),
+            _ => say!(
+                "\ntesting the weights of epoch {epoch}, the best on the {held} validation {}",
+                data.train.kind()
+            ),
         }
     }
     let mut measured = Vec::new();
+    let kind = data.test.kind();
     if trainer.sizes().1 > 0 {
         measured.push(format!(
             "validation: {}",
-            results::line(&trainer.validation_attack()?, 1, trainer.sizes().1)
+            results::line(&trainer.validation_attack()?, 1, trainer.sizes().1, kind)
         ));
     }
     if trainer.watched_test_images() > 0 {
         measured.push(format!(
             "test: {}",
-            results::line(&trainer.validation_attack()?, 1, trainer.watched_test_images())
+            results::line(&trainer.validation_attack()?, 1, trainer.watched_test_images(), kind)
         ));
     }
     if trainer.method().is_adversarial() {

@@ -1,6 +1,6 @@
 //! What is printed: devices, what is trained, what a training step is and what its launches take.
 
-use adamant::data::Data;
+use adamant::data::{Data, Examples};
 use adamant::report::results;
 use adamant::train::{Trainer, recipes};
 use adamant::{Device, Program, Result};
@@ -49,6 +49,9 @@ pub(crate) fn heading(trainer: &Trainer, data: &Data) -> Result<()> {
         data.train.name,
         data.test.len()
     );
+    if let Examples::Features(_, limits) = &data.train.examples {
+        say!("          {} features, {} of which an attacker may change", limits.len(), limits.changeable());
+    }
     say!(
         "model     {}, {} parameters, {} on batches of {}",
         recipe.model,
