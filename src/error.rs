@@ -100,6 +100,9 @@ pub enum Error {
         /// The system's error.
         source: std::io::Error,
     },
+    /// Another process of a run that is trained by several was not heard of.
+    #[error("{0}")]
+    Peers(String),
     /// The library was used in a way it does not support.
     #[error("{0}")]
     Unsupported(String),

@@ -281,6 +281,10 @@ pub(crate) struct Flags {
     /// copy in its own folder
     #[arg(long, help_heading = DEVICE, value_name = "FILE")]
     pub(crate) tune_cache: Option<PathBuf>,
+    /// Train with the other processes that mpirun started, each on its share of every batch (needs a build with --features
+    /// mpi)
+    #[arg(long, help_heading = DEVICE)]
+    pub(crate) mpi: bool,
     /// Most memory that tensors may take on the device, as 512MiB or 8GiB [default: 9/10 of a card's, half of one that
     /// shares the machine's, what is free on the CPU]
     #[arg(long, help_heading = DEVICE, value_name = "BYTES")]

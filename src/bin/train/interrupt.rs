@@ -11,9 +11,14 @@ pub(crate) struct Interrupt {
 }
 
 impl Interrupt {
-    /// From now on; `resume` is the command that goes on with the run.
-    pub(crate) fn new(resume: &str) -> Interrupt {
-        let interrupt = Interrupt { stop: Arc::default(), saved: Arc::default() };
+    /// From now on, for a process that another speaks for: a stop after the step, each time.
+    pub(crate) fn quietly(stop: Arc<AtomicBool>) {
+        let _ = ctrlc::set_handler(move || stop.store(true, Ordering::Relaxed));
+    }
+
+    /// From now on; `resume` is the command that goes on with the run, and `stop` what is set.
+    pub(crate) fn new(resume: &str, stop: Arc<AtomicBool>) -> Interrupt {
+        let interrupt = Interrupt { stop, saved: Arc::default() };
         let (stop, saved, resume) = (interrupt.stop.clone(), interrupt.saved.clone(), resume.to_string());
         // Without a handler Ctrl-C just ends the program, and the last checkpoint is whole.
         let _ = ctrlc::set_handler(move || {

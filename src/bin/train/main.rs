@@ -1,10 +1,15 @@
 //! `train`: adversarially trains a network and tells the truth about the robustness it reached.
 
+/// Whether another process says what is to be said: all but the first of several are quiet.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
 /// Prints a line to standard output. Where nobody listens any more (`train | head`), the run goes on.
 macro_rules! say {
     ($($line:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stdout(), $($line)*);
+        if !$crate::QUIET.load(std::sync::atomic::Ordering::Relaxed) {
+            let _ = writeln!(std::io::stdout(), $($line)*);
+        }
     }};
 }
 
@@ -12,13 +17,16 @@ mod finish;
 mod flags;
 mod folder;
 mod interrupt;
+mod mpi;
 mod show;
 mod tuner;
 
 use adamant::data;
 use adamant::report::{Metrics, Progress, Turn};
 use adamant::trace::Trace;
-use adamant::train::{EpochRecord, Observer, Outcome, Recipe, StepReport, Trainer, recipes};
+use adamant::train::{
+    Checkpoint, EpochRecord, Observer, Outcome, Recipe, Silent, StepReport, Trainer, recipes,
+};
 use adamant::{Device, Error, Result, files};
 use clap::Parser;
 use finish::finish;
@@ -26,6 +34,7 @@ use flags::Flags;
 use interrupt::Interrupt;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 fn main() -> ExitCode {
@@ -55,6 +64,10 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
     if flags.list_recipes {
         return show::recipes().map(|()| ExitCode::SUCCESS);
     }
+    let stop = Arc::new(AtomicBool::new(false));
+    let peers = if flags.mpi { Some(mpi::start(stop.clone())?) } else { None };
+    let (rank, processes) = peers.as_ref().map_or((0, 1), |peers| (peers.rank(), peers.count()));
+    QUIET.store(rank > 0, Ordering::Relaxed);
     let memory = flags.memory.as_deref().map(flags::bytes).transpose()?;
     let (recipe, checkpoint) = match (&flags.resume, &flags.recipe) {
         (Some(folder), _) => {
@@ -76,7 +89,7 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
     }
     say!("device    {} ({why})", device.describe());
     tuner::start(flags, &device)?;
-    let mut trainer = Trainer::new(recipe.clone(), architecture, &data.train, &device)?;
+    let mut trainer = Trainer::with_peers(recipe.clone(), architecture, &data.train, &device, peers)?;
     trainer.watch_test(&data.test)?;
     trainer.checkpoint_every(flags.checkpoint_every);
     if let Some(tuner) = device.tuner() {
@@ -84,6 +97,9 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
         tuner.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
     }
     show::heading(&trainer, &data)?;
+    if processes > 1 {
+        say!("together  {processes} processes, each on its share of every batch");
+    }
     if checkpoint.is_none()
         && let Some(file) = trainer.begin_from_recipe()?
     {
@@ -96,6 +112,9 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
         return show::profile(&trainer).map(|()| ExitCode::SUCCESS);
     }
 
+    if rank > 0 {
+        return follow(trainer, flags, checkpoint, stop);
+    }
     let (folder, (metrics, records)) = match (&flags.resume, checkpoint) {
         (Some(folder), Some(checkpoint)) => {
             (folder.clone(), folder::reopen(folder, &mut trainer, checkpoint)?)
@@ -111,7 +130,7 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
     let adversarial = trainer.method().is_adversarial();
     let mut watcher = Watcher { progress, metrics, records, adversarial };
     let resume = format!("cargo run --release --bin train -- --resume {}", folder.display());
-    let interrupt = Interrupt::new(&resume);
+    let interrupt = Interrupt::new(&resume, stop);
     let trace = flags.trace.as_ref().map(|file| (file, Arc::new(Trace::default())));
     trace.iter().for_each(|(_, trace)| device.start_trace(trace));
     tuner::record(&folder, &device)?;
@@ -143,6 +162,8 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
         }
     }
     interrupt.all_is_saved();
+    mpi::done();
+    trainer.leave_peers();
     // Testing may have had kernels of its own to choose.
     let finished = finish(trainer, &watcher, &folder, &data, (&test_attack, turn.as_ref()), flags);
     if let Err(error) = finished.and_then(|()| tuner::record(&folder, &device)) {
@@ -152,6 +173,27 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
     }
     say!("{:.1} s in all; results in {}", start.elapsed().as_secs_f64(), folder.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Trains as one of several processes that is not the first: without a folder, and without a word.
+fn follow(
+    mut trainer: Trainer,
+    flags: &Flags,
+    checkpoint: Option<Checkpoint>,
+    stop: Arc<AtomicBool>,
+) -> Result<ExitCode> {
+    if let (Some(folder), Some(checkpoint)) = (&flags.resume, checkpoint) {
+        trainer.resume(folder, checkpoint)?;
+    }
+    Interrupt::quietly(stop.clone());
+    match trainer.run(&mut Silent, &stop)? {
+        Outcome::Interrupted => Ok(ExitCode::from(130)),
+        Outcome::Finished => {
+            mpi::done();
+            trainer.leave_peers();
+            Ok(ExitCode::SUCCESS)
+        }
+    }
 }
 
 /// Hears of steps and epochs: shows them, and writes the metrics file and the curves.

@@ -3,6 +3,7 @@
 //! In the order of a run: what is compiled (plans.rs), what a step is a function of (steps.rs), the loop that hands steps
 //! over and collects what comes back (run.rs), what an epoch is judged by (watch.rs), what is saved and gone on from (state.rs).
 
+mod exchange;
 mod plans;
 mod run;
 mod state;
@@ -14,6 +15,7 @@ pub use run::Outcome;
 
 use super::checkpoint::{self, Position, Weights};
 use super::feed::Feed;
+use super::peers::{Peers, Share};
 use super::{Averaging, CheckpointEvery, Decayed, Method, Optimizer, Recipe, Schedule, examples, method};
 use crate::attack::{Classifier, Inputs, Names};
 use crate::data::Dataset;
@@ -74,6 +76,8 @@ pub struct Trainer {
     epoch_start: Option<checkpoint::State>,
     checkpoint_every: CheckpointEvery,
     folder: Option<PathBuf>,
+    /// Its part of the work, where several processes train together.
+    share: Share,
 }
 
 impl Trainer {
@@ -87,6 +91,26 @@ impl Trainer {
         architecture: Box<dyn Architecture>,
         data: &Dataset,
         device: &Device,
+    ) -> Result<Trainer> {
+        Trainer::with_peers(recipe, architecture, data, device, None)
+    }
+
+    /// As [`Trainer::new`], for one of several processes that train together, each on its share of every batch. All are
+    /// given the same recipe and data; the one of rank 0 saves, and what it finds after an epoch decides.
+    ///
+    /// What is drawn for an example does not depend on how many processes there are, and sums of gradients have the same
+    /// terms in another order: the losses are those of one process but for rounding. With batch norm they are not: each
+    /// process normalises by its own share of the batch, and the running statistics are the mean of theirs.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`]; [`Error::Argument`] for a method whose steps are more than sums over examples (free, AWP),
+    /// and for a batch of fewer images than there are processes.
+    pub fn with_peers(
+        recipe: Recipe,
+        architecture: Box<dyn Architecture>,
+        data: &Dataset,
+        device: &Device,
+        peers: Option<Box<dyn Peers>>,
     ) -> Result<Trainer> {
         recipe.check()?;
         recipe.check_data(&data.name, data.image, data.classes)?;
@@ -173,12 +197,13 @@ impl Trainer {
             epoch_start: None,
             checkpoint_every: CheckpointEvery::default(),
             folder: None,
+            share: Share(peers),
             params,
         };
         let initial = trainer.params.initial(trainer.recipe.seed);
         let names: Vec<String> = trainer.params.iter().map(|param| param.name.clone()).collect();
         trainer.begin_from(&names.into_iter().zip(initial).collect())?;
-        if trainer.passes() > 1 {
+        if trainer.in_parts() {
             trainer.can_pass_in_parts()?;
             for param in trainer.params.trained() {
                 let zeros = Host::F32(vec![0.0; param.shape.len()]);
@@ -231,6 +256,18 @@ impl Trainer {
         let stages = 0..=self.method.stages().len();
         let prepares = stages.into_iter().any(|stage| self.method.prepares(stage));
         let state = !self.method.state(self.on(Mode::Train).images(self.recipe.batch)).is_empty();
+        if self.share.0.is_some() {
+            let refuse = |what: &str, value: String, why: &str| Err(Error::argument(what, value, why));
+            if prepares || state || self.method.replays() > 1 {
+                let why = "needs whole batches, but several processes each have a part: train it in one";
+                return refuse("method", format!("`{}`", self.recipe.method), why);
+            }
+            if self.recipe.micro_batch > 0 {
+                let why = "several processes each have a part of a batch already: leave it out";
+                return refuse("micro-batch", self.recipe.micro_batch.to_string(), why);
+            }
+            return self.share.check(self.recipe.batch);
+        }
         if prepares || state || self.method.replays() > 1 {
             let why = format!("`{}` needs whole batches: leave it out", self.recipe.method);
             return Err(Error::argument("micro-batch", self.recipe.micro_batch, why));

@@ -86,7 +86,7 @@ impl Trainer {
         });
         let weights = net.weights();
         let vars: Vec<_> = weights.iter().map(|(_, var)| *var).collect();
-        if self.passes() > 1 {
+        if self.in_parts() {
             // A part of the batch: its sum over the images of the whole one adds to what the passes before it left.
             let part = tape.source(PART, Shape::scalar(), DType::F32);
             let gradients = tape.grad(objective.losses.sum_all() * part, &vars);
@@ -239,7 +239,7 @@ impl Trainer {
         let shared = shared.map(|(name, _)| (name, name.to_string()));
         let scalars: Vec<(&str, String)> = own.into_iter().chain(shared).collect();
         let replays = self.method.replays() as usize;
-        Feed::schedules(&names, [self.train.len(), whole, batch, replays], &scalars, others)
+        Feed::schedules(&names, [self.own_examples(whole), whole, batch, replays], &scalars, others)
     }
 
     /// The schedules that begin and end the program of a step on a whole batch: what the device tells itself.
@@ -259,7 +259,7 @@ impl Trainer {
     /// # Errors
     /// Never, for a network that could be recorded.
     pub fn late_update(&self) -> Result<Option<Launches>> {
-        if self.passes() == 1 {
+        if !self.in_parts() {
             return Ok(None);
         }
         Launches::new(&self.record_late_update(), true).map(Some)
@@ -282,8 +282,8 @@ impl Trainer {
 
     /// Sizes of the batches that an epoch is cut into, `whole` ones and the short last one, with their names.
     pub(super) fn batches(&self, whole: usize) -> Vec<(usize, Names)> {
-        let sizes = [whole, self.train.len() % whole];
-        sizes.into_iter().filter(|&size| size > 0).map(|size| (size, self.names(size))).collect()
+        let last = self.own_examples(whole) % whole;
+        [whole, last].into_iter().filter(|&size| size > 0).map(|size| (size, self.names(size))).collect()
     }
 
     /// Compiles the plans of whole batches and of the short last one, once it is clear that everything fits.

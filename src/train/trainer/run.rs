@@ -66,16 +66,25 @@ impl Trainer {
             let mut underway: VecDeque<Underway> = VecDeque::new();
             let mut totals = Totals { steps: self.position.step, ..Totals::default() };
             let mut images = 0;
+            let mut sums = self.sums()?;
             while self.position.step < self.steps_an_epoch() {
                 let step = self.position.step;
-                let reading = self.program(step).run_reading(&metrics);
-                let reading = reading.map_err(|error| self.during(error, &totals))?;
+                let asked;
+                if self.is_one_of_several() {
+                    let stepped = self.step_together(step, sums, stop.load(Ordering::Relaxed));
+                    (sums, asked) = stepped.or_else(|error| self.lost(error))?;
+                    totals = Totals { steps: step + 1, loss: sums[0], correct: sums[1] };
+                } else {
+                    let reading = self.program(step).run_reading(&metrics);
+                    let reading = reading.map_err(|error| self.during(error, &totals))?;
+                    underway.push_back(Underway { steps: step + 1, reading });
+                    asked = stop.load(Ordering::Relaxed);
+                }
                 self.position.step += 1;
                 self.position.steps += 1;
-                underway.push_back(Underway { steps: self.position.step, reading });
                 images += self.images(step);
                 let last = self.position.step == self.steps_an_epoch();
-                let stopping = !last && stop.load(Ordering::Relaxed);
+                let stopping = !last && asked;
                 if last && self.position.epoch + 1 < self.recipe.epochs {
                     // While the device is at the epoch's last steps.
                     let _span = span("order the next epoch");
@@ -88,7 +97,7 @@ impl Trainer {
                 let wait = last || stopping || due;
                 let collecting = span("collect");
                 let fresh = collect(&mut underway, wait, &mut totals);
-                let fresh = fresh.map_err(|error| self.during(error, &totals))?;
+                let fresh = fresh.map_err(|error| self.during(error, &totals))? || self.is_one_of_several();
                 // What is about to be judged or saved is looked at as a whole.
                 let state = if wait { Some(self.state()?) } else { None };
                 if !totals.loss.is_finite() || !state.as_deref().is_none_or(is_finite) {
@@ -124,7 +133,8 @@ impl Trainer {
             self.save()?;
             drop(ending);
             let over = self.position.epoch == self.recipe.epochs || self.position.stopped.is_some();
-            if stop.load(Ordering::Relaxed) && !over {
+            // Several processes agree on a stop within a step, of which the next epoch has one.
+            if stop.load(Ordering::Relaxed) && !over && !self.is_one_of_several() {
                 return Ok(Outcome::Interrupted);
             }
         }
@@ -139,6 +149,15 @@ impl Trainer {
         error.during(&format!("steps {first} to {last} of epoch {}", self.position.epoch + 1))
     }
 
+    /// Saves what there is when another process is lost: the run as it was before the step, which all could go on from.
+    fn lost<T>(&mut self, error: Error) -> Result<T> {
+        if let (Error::Peers(message), Some(folder)) = (&error, &self.folder) {
+            let saved = format!("{message}. Saved in {} is the run up to the step before", folder.display());
+            return self.save().and(Err(Error::Peers(saved)));
+        }
+        Err(error)
+    }
+
     fn end_epoch(
         &mut self,
         start: Instant,
@@ -150,6 +169,7 @@ impl Trainer {
         let first = self.position.steps.saturating_sub(u64::from(self.steps_an_epoch()));
         let full = self.rates(updates(first))?.1 >= self.recipe.threat()?.epsilon.value();
         let judged = self.judge(self.position.epoch + 1)?;
+        let judged = self.agreed(judged)?;
         let (clean, robust) = judged.validation;
         // A run without validation images keeps its last weights as the best.
         let adversarial = self.method.is_adversarial();

@@ -239,6 +239,13 @@ impl Trainer {
     ) -> Result<(String, u32)> {
         self.rewind(before, position)?;
         self.save()?;
+        if self.is_one_of_several() {
+            // What went before cannot be run again by one process alone.
+            return Ok((
+                "not looked for: train in one process to have it named".into(),
+                last.saturating_sub(1),
+            ));
+        }
         let mut culprit = position.step;
         while culprit + 1 < last {
             self.program(culprit).run()?;

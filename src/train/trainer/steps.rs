@@ -68,13 +68,14 @@ impl Trainer {
             if let Some(averaging) = self.averaging {
                 row.extend(averaging.scalars(update, per_epoch, u64::from(self.recipe.epochs)));
             }
-            let passes = if self.passes() == 1 {
-                1
-            } else {
+            let mut passes = 1;
+            if self.in_parts() {
                 let images = self.images((update - first) as u32);
                 row.push((PART, 1.0 / images as f64));
-                images.div_ceil(self.pass())
-            };
+                if self.passes() > 1 {
+                    passes = images.div_ceil(self.pass());
+                }
+            }
             for (at, (name, value)) in row.into_iter().enumerate() {
                 if at == scalars.len() {
                     scalars.push((name, Vec::new()));
@@ -84,7 +85,13 @@ impl Trainer {
         }
         let (replays, passes) = (self.method.replays(), self.passes());
         let order = self.order(epoch);
-        let mixed = self.mixed(epoch, &order)?;
+        let batch = self.recipe.batch;
+        let mixed = self.mixed(epoch, &order)?.map(|Mixed { partner, major, mix }| Mixed {
+            partner: self.share.own(partner, batch, 1),
+            major: self.share.own(major, batch, 1),
+            mix: self.share.own(mix, batch, MIX),
+        });
+        let order = self.share.own(order, batch, 1);
         Ok(Epoch { number: epoch, order, replays, passes, mixed, scalars })
     }
 
@@ -119,20 +126,46 @@ impl Trainer {
         self.recipe.batch.min(self.train.len() - step as usize * self.recipe.batch)
     }
 
-    /// Images that pass through the network at once.
+    /// Images of a whole batch that pass through the network at once (in this process, where there are several).
     pub fn pass(&self) -> usize {
-        if self.recipe.micro_batch == 0 { self.recipe.batch } else { self.recipe.micro_batch }
+        let batch = self.share.images(self.recipe.batch);
+        if self.recipe.micro_batch == 0 { batch } else { self.recipe.micro_batch }
+    }
+
+    /// Whether gradients are summed before the update is a plan of its own: over passes, or over processes.
+    pub(super) fn in_parts(&self) -> bool {
+        self.passes() > 1 || self.share.0.is_some()
+    }
+
+    /// Examples of an epoch that run in this process, where it takes `whole` of each whole batch.
+    pub(super) fn own_examples(&self, whole: usize) -> usize {
+        let (all, batch) = (self.train.len(), self.recipe.batch);
+        match (&self.share.0, all % batch) {
+            (None, _) => all,
+            (Some(_), 0) => all / batch * whole,
+            (Some(_), last) => all / batch * whole + self.share.images(last).min(whole),
+        }
     }
 
     /// Passes that a whole batch is cut into.
     pub fn passes(&self) -> u32 {
-        (self.recipe.batch / self.pass()) as u32
+        if self.recipe.micro_batch == 0 { 1 } else { (self.recipe.batch / self.recipe.micro_batch) as u32 }
     }
 
     /// The program of step `step` of the epoch that the device was told.
     pub(super) fn program(&self, step: u32) -> Program<'_> {
+        let (mut steps, mut names) = self.parts_before_update(step);
+        if let Some(update) = &self.update {
+            steps.push(Step::Run(update));
+            names.push("update");
+        }
+        Program::new(steps).named(names)
+    }
+
+    /// The parts of step `step` with their names: all, or where gradients are summed up first, those before the update.
+    pub(super) fn parts_before_update(&self, step: u32) -> (Vec<Step<'_>>, Vec<&'static str>) {
         let (mut steps, mut names) = (Vec::new(), Vec::new());
-        let (images, pass) = (self.images(step), self.pass());
+        let (images, pass) = (self.share.images(self.images(step)), self.pass());
         // Several updates on a batch, or a batch in several passes, but never both.
         let replays = (0..self.method.replays()).map(|replay| (replay, images));
         let passes = (0..images).step_by(pass).map(|from| (0, pass.min(images - from)));
@@ -150,11 +183,7 @@ impl Trainer {
             steps.push(plans.feed.count());
             names.push("count");
         }
-        if let Some(update) = &self.update {
-            steps.push(Step::Run(update));
-            names.push("update");
-        }
-        Program::new(steps).named(names)
+        (steps, names)
     }
 
     /// The program of the next step, for benches, profiles and tests. The device is told the epoch: running the

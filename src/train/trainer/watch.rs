@@ -40,6 +40,22 @@ pub(super) struct Judged {
     pub(super) test: Accuracies,
 }
 
+impl Judged {
+    /// All of it as numbers.
+    pub(super) fn numbers(&self) -> [Option<f64>; 8] {
+        let Judged { validation, raw, probe, alignment, test } = *self;
+        [validation.0, validation.1, raw, probe.0, probe.1, alignment, test.0, test.1]
+    }
+
+    /// What [`Judged::numbers`] gave.
+    pub(super) fn of(
+        [clean, robust, raw, probe, attacked, alignment, test, broken]: [Option<f64>; 8],
+    ) -> Judged {
+        let (validation, probe, test) = ((clean, robust), (probe, attacked), (test, broken));
+        Judged { validation, raw, probe, alignment, test }
+    }
+}
+
 impl Trainer {
     /// Puts the test images on the device of which the recipe watches some for the curves (none with `test_every` 0):
     /// nothing is ever chosen by them.
