@@ -139,7 +139,9 @@ fn several_processes_learn_what_one_learns() {
     let clipped = Recipe { clip_gradient: 0.5, optimizer: "sgd".into(), learning_rate: 0.05, ..recipe() };
     let mixed = Recipe { augment: vec!["mixup:1".into()], method: "standard".into(), ..recipe() };
     let trades = Recipe { method: "trades".into(), ..recipe() };
-    for recipe in [plain, clipped, mixed, trades] {
+    // TRADES' attack begins so near the image that its first gradient is rounding to a part, and takes the sign of it: sums
+    // in another order turn some signs over.
+    for (recipe, bound) in [(plain, 1e-5), (clipped, 1e-5), (mixed, 1e-5), (trades, 2e-4)] {
         let one = train(&recipe, 1, usize::MAX, None).remove(0);
         for count in [2, 3] {
             let all = train(&recipe, count, usize::MAX, None);
@@ -150,7 +152,7 @@ fn several_processes_learn_what_one_learns() {
                 assert_eq!(timeless(&ended.records), timeless(&all[0].records));
                 for (together, alone) in ended.records.iter().zip(&one.records) {
                     let far = (together.loss - alone.loss).abs() / alone.loss;
-                    assert!(far < 1e-5, "{}, {count}: {} and {}", recipe.method, together.loss, alone.loss);
+                    assert!(far < bound, "{}, {count}: {} and {}", recipe.method, together.loss, alone.loss);
                 }
             }
         }
