@@ -97,7 +97,10 @@ fn load_file(path: &Path) -> Result<Data> {
             cifar::load_archive(path)
         }
         () if name.ends_with(".npz") => npz::load(path),
-        () => Err(Error::file(path, format!("is a file of a kind that is not taken; {TAKEN}"))),
+        () => Err(Error::file(
+            path,
+            format!("is a file; give the folder of the data set, or another file: {TAKEN}"),
+        )),
     }
 }
 
