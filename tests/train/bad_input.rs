@@ -43,7 +43,7 @@ fn names_that_are_not_known() {
     let tiny = Tiny::new(300);
     let refuses = |flags: &[&str], words: &[&str]| tiny.refuses(&tiny.short(flags), words);
     refuses(&["--method", "pdg"], &["method", "`pdg`", "did you mean `pgd`?", "fgsm-rs"]);
-    refuses(&["--norm", "l3"], &["norm", "`l3`", "did you mean `l2`?"]);
+    refuses(&["--norm", "l3"], &["norm", "`l3`", "did you mean `l1`?"]);
     refuses(&["--optimizer", "adma"], &["optimizer", "did you mean `adam`?", "sgd"]);
     refuses(&["--schedule", "cosin"], &["schedule", "did you mean `cosine`?"]);
     refuses(&["--weight-decay-on", "weight"], &["weight decay", "did you mean `weights`?", "no-norm-bias"]);
