@@ -309,6 +309,9 @@ const SHARE_BISECTIONS: usize = 20;
 /// Halvings that find how far a perturbation is drawn back: to where f32 ends.
 const L1_BISECTIONS: usize = 26;
 
+/// Further than any gradient's or perturbation's threshold.
+const FAR: f64 = 1e30;
+
 /// x where its magnitude is among the largest [`L1_SHARE`] of its example (at least one), else 0.
 fn largest(x: Var<'_>) -> Var<'_> {
     let (tape, shape, length) = (x.tape(), x.shape(), x.abs());
@@ -331,7 +334,9 @@ fn bisect<'t>(
     for _ in 0..times {
         let middle = (low + high).scale(0.5);
         let further = goes_on(middle);
-        (low, high) = (further.select(middle, low), further.select(high, middle));
+        // What a choice between the two would give, to the bit, in three launches less.
+        low = (further * middle).max(low);
+        high = middle.add_scaled(further, FAR).min(high);
     }
     (low, high)
 }
