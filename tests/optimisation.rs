@@ -1,20 +1,24 @@
 //! What surrounds an update: batches in parts, clipped gradients, averages of weights, weights to begin from.
 
 use adamant::data::Dataset;
-use adamant::nn::{Params, architectures};
+use adamant::nn::{Mode, Net, Params, architectures};
+use adamant::tensor::Host;
 use adamant::train::{Recipe, Silent, Trainer, checkpoint};
-use adamant::{Device, Error};
+use adamant::{DType, Device, Error, Plan, Store, Tape};
 use safetensors::tensor::{Dtype, TensorView};
 use std::sync::atomic::AtomicBool;
 
 const IMAGE: [usize; 3] = [12, 12, 1];
 const IMAGES: usize = 31;
 
+fn bytes() -> Vec<u8> {
+    (0..IMAGES * 144).map(|i| (i * i * 31 % 251) as u8).collect()
+}
+
 fn data() -> Dataset {
-    let images = (0..IMAGES * 144).map(|i| (i * i * 31 % 251) as u8).collect();
     let classes = (0..10).map(|class| class.to_string()).collect();
     let labels = (0..IMAGES as u32).map(|i| i * 7 % 10).collect();
-    Dataset::new("test", "made here", IMAGE, images, labels, classes).unwrap()
+    Dataset::new("test", "made here", IMAGE, bytes(), labels, classes).unwrap()
 }
 
 fn trainer(device: &Device, recipe: &Recipe) -> Result<Trainer, Error> {
@@ -167,6 +171,47 @@ fn averages_are_those_of_the_weights_after_each_step() {
                 trainer.weights().unwrap().into_iter().flat_map(|(_, v)| v).map(f64::from).collect();
             assert!(largest_difference(&average, &saved) <= tolerance.max(1e-6));
         }
+    }
+}
+
+/// What PyTorch's update_bn leaves: statistics of the averaged weights on the training images, here of one batch of all.
+#[test]
+fn statistics_are_recomputed_by_the_averaged_weights() {
+    let device = Device::reference();
+    let recipe = Recipe {
+        model: "preact-resnet18-w1".into(),
+        batch: IMAGES,
+        steps: 1,
+        swa_start: 1.0,
+        weight_average_buffers: "recompute".into(),
+        ..recipe()
+    };
+    let trainer = trained(&device, &recipe);
+    let (store, tape) = (Store::new(&device), Tape::new());
+    for (param, (name, values)) in trainer.params().iter().zip(trainer.weights().unwrap()) {
+        // From statistics of zero, a tenth of the batch's is what a pass leaves.
+        let running = name.contains("running");
+        let values = if running { vec![0.0; values.len()] } else { values };
+        store.put(&name, param.shape, &Host::F32(values)).unwrap();
+    }
+    let shape = [IMAGES, IMAGE[0], IMAGE[1], IMAGE[2]];
+    let pixels = bytes().iter().map(|&byte| f64::from(byte) / 255.0).collect();
+    store.put("x", shape, &Host::F64(pixels)).unwrap();
+    let net = Net::new(&tape, Mode::Train);
+    trainer.architecture().forward(&net, tape.source("x", shape, DType::F32));
+    net.updates().iter().for_each(|(name, value)| tape.assign(name, *value));
+    Plan::compile(&tape, &store).unwrap().run().unwrap();
+    for (name, values) in trainer.weights().unwrap().iter().filter(|(name, _)| name.contains("running")) {
+        let want = store.read_f64(name).unwrap();
+        let largest = values.iter().fold(0f64, |m, &x| m.max(f64::from(x).abs()));
+        for (got, want) in values.iter().zip(want) {
+            assert!(
+                (f64::from(*got) - 10.0 * want).abs() <= 1e-5 * largest,
+                "{name}: {got}, not {}",
+                10.0 * want
+            );
+        }
+        assert!(trainer.store().read_f32(name).unwrap() != *values, "{name} is that of the trained weights");
     }
 }
 

@@ -133,7 +133,10 @@ impl<'t> Net<'t> {
         let mut running = self.running.borrow_mut();
         let known = running.iter().position(|(have, _)| *have == name);
         let current = known.map_or(before, |i| running[i].1);
-        let new = current.scale(1.0 - BATCH_NORM_MOMENTUM).add_scaled(batch, BATCH_NORM_MOMENTUM * factor);
+        let new = match self.momentum {
+            None => current.scale(1.0 - BATCH_NORM_MOMENTUM).add_scaled(batch, BATCH_NORM_MOMENTUM * factor),
+            Some(share) => (batch.scale(factor) - current) * share + current,
+        };
         match known {
             Some(i) => running[i].1 = new,
             None => running.push((name, new)),

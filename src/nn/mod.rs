@@ -72,6 +72,8 @@ pub struct Net<'t> {
     params: RefCell<Vec<Param>>,
     // Running statistics by name, as they are after the passes recorded so far.
     running: RefCell<Vec<(String, Var<'t>)>>,
+    // Share of a new batch in the running statistics, where it is another than PyTorch's default.
+    momentum: Option<Var<'t>>,
     // Dropout layers recorded so far: the next one's stream.
     dropouts: Cell<u32>,
 }
@@ -87,6 +89,7 @@ impl<'t> Net<'t> {
             prefix: RefCell::default(),
             params: RefCell::default(),
             running: RefCell::default(),
+            momentum: None,
             dropouts: Cell::new(0),
         }
     }
@@ -94,6 +97,11 @@ impl<'t> Net<'t> {
     /// This forward pass with random numbers to drop activations by.
     pub fn with_draw(self, draw: Draw<'t>) -> Net<'t> {
         Net { draw: Some(draw), ..self }
+    }
+
+    /// This forward pass with a share (a scalar) of the batch in the running statistics of batch norms.
+    pub fn with_momentum(self, momentum: Var<'t>) -> Net<'t> {
+        Net { momentum: Some(momentum), ..self }
     }
 
     /// The tape it records on.

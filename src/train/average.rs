@@ -13,7 +13,19 @@ use crate::tape::{Tape, Var};
 const SHARE: &str = "average.share";
 
 /// Names of how the running statistics of batch norms are averaged.
-pub const BUFFERS: [&str; 2] = ["copy", "average"];
+pub const BUFFERS: [&str; 3] = ["copy", "average", "recompute"];
+
+/// What stands beside averaged weights where the trained ones have running statistics of batch norms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Buffers {
+    /// Those of the trained weights (Gowal et al. 2020).
+    Copy,
+    /// Their average, as of any weight (FastAT).
+    Average,
+    /// The mean over a pass of the averaged weights over the training images, before each judgement
+    /// (`torch.optim.swa_utils.update_bn`, Izmailov et al. 2018).
+    Recompute,
+}
 /// Names of how often snapshots are taken.
 pub const SNAPSHOTS: [&str; 2] = ["epoch", "step"];
 
@@ -21,9 +33,8 @@ pub const SNAPSHOTS: [&str; 2] = ["epoch", "step"];
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Averaging {
     kind: Kind,
-    /// Whether running statistics are averaged as weights are, as FastAT does it; else they are those of the trained
-    /// weights, as Gowal et al. have them.
-    pub buffers: bool,
+    /// The running statistics beside them.
+    pub buffers: Buffers,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,8 +69,9 @@ impl Averaging {
             );
         }
         let buffers = match recipe.weight_average_buffers.as_str() {
-            "copy" => false,
-            "average" => true,
+            "copy" => Buffers::Copy,
+            "average" => Buffers::Average,
+            "recompute" => Buffers::Recompute,
             other => return Err(Error::unknown("weight average buffers", other, &BUFFERS)),
         };
         let every_epoch = match recipe.swa_every.as_str() {

@@ -16,7 +16,7 @@ mod trainer;
 mod watch;
 
 pub use augment::{Augmentation, Mix, Mixing};
-pub use average::{Averaging, BUFFERS, SNAPSHOTS};
+pub use average::{Averaging, BUFFERS, Buffers, SNAPSHOTS};
 pub use checkpoint::{Checkpoint, Position, Weights};
 pub use method::{Batch, METHODS, Method, Objective, method};
 pub use optimizer::{DECAYED, Decayed, OPTIMIZERS, Optimizer};

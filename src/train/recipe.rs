@@ -130,7 +130,8 @@ pub struct Recipe {
     pub weight_average: f64,
     /// Above 0, averaging begins after this share of the run, with a decay that grows (Gowal et al.; theirs is 0.025).
     pub weight_average_warmup: f64,
-    /// Running statistics beside averaged weights: `copy` (those of the trained weights) or `average`.
+    /// Running statistics beside averaged weights: `copy` (those of the trained weights), `average`, or `recompute` (by
+    /// a pass over the training images after every epoch).
     pub weight_average_buffers: String,
     /// Stochastic weight averaging in the place of the decaying average: from here on (below 1 a share of the run, from
     /// 1 epochs) the mean of snapshots is what is validated and saved; 0 does without.

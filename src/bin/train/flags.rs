@@ -194,7 +194,8 @@ pub(crate) struct Flags {
     /// Share of the run after which averaging begins, with a decay that grows; 0 averages from the first step
     #[arg(long, help_heading = OPTIMISER, value_name = "SHARE")]
     pub(crate) weight_average_warmup: Option<f64>,
-    /// Running statistics beside averaged weights: copy (of the trained weights) or average
+    /// Running statistics beside averaged weights: copy (of the trained weights), average, or recompute (by a pass over
+    /// the training images after every epoch, as SWA has it)
     #[arg(long, help_heading = OPTIMISER, value_name = "HOW")]
     pub(crate) weight_average_buffers: Option<String>,
     /// Average snapshots of the weights (SWA) from here on, below 1 a share of the run, from 1 epochs; 0 does without

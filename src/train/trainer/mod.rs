@@ -7,6 +7,7 @@ mod exchange;
 mod plans;
 mod run;
 mod state;
+mod statistics;
 mod steps;
 mod watch;
 
@@ -69,6 +70,8 @@ pub struct Trainer {
     plans: Vec<(usize, BatchPlans)>,
     /// The update by gradients that were summed over the passes of a batch, where there are several.
     update: Option<Plan>,
+    /// A batch of the pass that recomputes running statistics, where the recipe has one.
+    statistics: Option<Plan>,
     watched: Watched,
     position: Position,
     best: Option<Weights>,
@@ -191,6 +194,7 @@ impl Trainer {
             data: data.sha256.clone(),
             plans: Vec::new(),
             update: None,
+            statistics: None,
             watched: Watched::default(),
             position: Position::default(),
             best: None,

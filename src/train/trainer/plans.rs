@@ -10,7 +10,7 @@ use crate::tape::{Purpose, Tape, Var};
 use crate::tensor::Host;
 use crate::train::feed::Feed;
 use crate::train::method::Batch;
-use crate::train::optimizer;
+use crate::train::{Buffers, optimizer};
 use std::ops::Range;
 
 /// A part of a training step, as a plan of its own.
@@ -157,8 +157,8 @@ impl Trainer {
             for (name, value) in running {
                 let name = format!("{AVERAGE}{name}");
                 match averaging.buffers {
-                    true => averaging.record(tape, &name, value),
-                    false => tape.assign(&name, value),
+                    Buffers::Average => averaging.record(tape, &name, value),
+                    Buffers::Copy | Buffers::Recompute => tape.assign(&name, value),
                 }
             }
         });
@@ -277,6 +277,7 @@ impl Trainer {
             all.extend(own);
         }
         all.extend(self.watching_schedules(batch)?);
+        all.extend(self.statistics_schedule(batch)?);
         Ok(all)
     }
 
@@ -319,6 +320,8 @@ impl Trainer {
             self.store.put(&names.of("key"), [2], &Host::U32(self.key().into()))?;
             self.plans.push((size, BatchPlans { feed, phases }));
         }
+        let statistics = self.statistics_schedule(batch)?;
+        self.statistics = statistics.map(|schedule| Plan::of(schedule, &self.store)).transpose()?;
         self.update = self.late_update()?.map(|update| Plan::of(update, &self.store)).transpose()?;
         Ok(())
     }

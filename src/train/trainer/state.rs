@@ -24,6 +24,7 @@ impl Trainer {
         }
         let raw = self.read_weights("")?;
         checkpoint::put_weights(&self.store, &self.params, &self.weights()?)?;
+        self.recompute_statistics()?;
         Ok(Some(raw))
     }
 

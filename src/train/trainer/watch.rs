@@ -149,8 +149,9 @@ impl Trainer {
         // The averaged weights, where there are any, are what is judged: they stand in for the others meanwhile.
         let test = self.watched.test_labels.len();
         let test = if epoch.is_multiple_of(self.recipe.test_every.max(1)) { test } else { 0 };
-        // Where nothing is judged by them, nothing is moved.
-        let raw = if self.validation.is_empty() && test == 0 { None } else { self.swap_in_average()? };
+        // Where nothing is judged or computed by them, nothing is moved.
+        let moved = !self.validation.is_empty() || test > 0 || self.statistics.is_some();
+        let raw = if moved { self.swap_in_average()? } else { None };
         if !self.validation.is_empty() {
             let judge = match self.watched.validation.take() {
                 Some(judge) => judge,
