@@ -131,7 +131,7 @@ impl Averaging {
                 // Snapshots that were taken before this update, and whether it is followed by one.
                 let (taken, takes) = if every_epoch {
                     let (epoch, first) = (update / per_epoch, start.ceil() as u64);
-                    (epoch.checked_sub(first), (update + 1) % per_epoch == 0)
+                    (epoch.checked_sub(first), (update + 1).is_multiple_of(per_epoch))
                 } else {
                     let first = (start * per_epoch as f64).ceil() as u64;
                     (update.checked_sub(first), true)
@@ -198,9 +198,9 @@ mod tests {
         // Epochs of three updates. Every step from the second half on: updates 6 to 11.
         let by_step = averages(&shares(&swa(0.5, "step"), 3));
         assert_eq!(by_step[..6], [0.0, 1.0, 4.0, 9.0, 16.0, 25.0]);
-        for last in 6..12 {
+        for (last, average) in by_step.iter().enumerate().skip(6) {
             let mean = (6..=last).map(|i| (i * i) as f64).sum::<f64>() / (last - 5) as f64;
-            assert!((by_step[last] - mean).abs() < 1e-12, "{last}: {}", by_step[last]);
+            assert!((average - mean).abs() < 1e-12, "{last}: {average}");
         }
         // After every epoch from two done ones on: updates 8 and 11; before the first the weights themselves.
         let by_epoch = averages(&shares(&swa(2.0, "epoch"), 3));

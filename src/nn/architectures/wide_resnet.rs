@@ -15,6 +15,9 @@ const MOST: usize = 1000;
 /// pooling. Convolutions are drawn by He's rule, the last bias is 0. Ten classes of CIFAR-10: 46 160 474 parameters as
 /// 34-10, 36 479 194 as 28-10.
 ///
+/// `train --dry-run` puts a PGD-10 step of 34-10 on batches of 128 (SGD with momentum, averaged weights, CIFAR-10 on the
+/// device) at 2.4 GiB on the CPU executor, 39.2 TFLOP; with `--micro-batch 32` at 1.5 GiB.
+///
 /// The reference's file also registers an unused `sub_block1`, which is no part of the network: parameter counts of its
 /// checkpoints include it, and loading one leaves it out.
 pub struct WideResNet {

@@ -296,7 +296,7 @@ impl Trainer {
                 let hint = match largest {
                     Some(_) if self.passes() > 1 => "; use a smaller --micro-batch".into(),
                     Some(largest) => {
-                        let parts = (1..=largest).rev().find(|part| batch % part == 0).unwrap_or(1);
+                        let parts = (1..=largest).rev().find(|part| batch.is_multiple_of(*part)).unwrap_or(1);
                         format!(
                             "; the largest batch that fits is {largest}: use --batch {largest}, or the same batch in \
                              parts by --micro-batch {parts}"

@@ -149,7 +149,7 @@ impl Trainer {
 
     /// Passes that a whole batch is cut into.
     pub fn passes(&self) -> u32 {
-        if self.recipe.micro_batch == 0 { 1 } else { (self.recipe.batch / self.recipe.micro_batch) as u32 }
+        self.recipe.batch.checked_div(self.recipe.micro_batch).unwrap_or(1) as u32
     }
 
     /// The program of step `step` of the epoch that the device was told.
