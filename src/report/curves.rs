@@ -206,7 +206,8 @@ impl Panel {
             let (text, kind) = ("catastrophic overfitting", Type { color: COLLAPSED, ..TICK });
             let right = x + 8.0 + canvas.width_of(text, kind) < self.x + self.width;
             let (at, align) = if right { (x + 8.0, Align::Left) } else { (x - 8.0, Align::Right) };
-            canvas.text(text, at, self.y + 14.0, align, kind);
+            // Half-way up: curves crowd at the top and the bottom.
+            canvas.text(text, at, self.y + 0.45 * self.height, align, kind);
         }
     }
 
