@@ -106,10 +106,12 @@ impl Turned {
             let verdicts =
                 judge.run(&images, &labels, restarts, seed, |done, of| progress(&name, done, of))?;
             clean = verdicts.clean.iter().filter(|class| turn.into.contains(class)).count() as u64;
-            // The picture shows as many towards each class; images that it takes an attack to turn come first.
+            // The picture shows as many towards each class, and each image once, images that it takes an attack to turn.
             let room = (GALLERY - examples.len()).div_ceil(turn.into.len() - place(&turn.into, class));
-            let fresh = |i: &usize| !verdicts.robust[*i] && verdicts.correct[*i] && !turned[*i];
-            let shown: Vec<u32> = (0..images.len()).filter(fresh).take(room).map(|i| images[i]).collect();
+            let wanted = |i: &usize| !verdicts.robust[*i] && verdicts.correct[*i];
+            let unseen = |i: &usize| examples.iter().all(|shown| shown.example != images[*i]);
+            let shown: Vec<u32> =
+                (0..images.len()).filter(|i| wanted(i) && unseen(i)).take(room).map(|i| images[i]).collect();
             examples.extend(judge.images(&shown, seed)?);
             for (turned, robust) in turned.iter_mut().zip(&verdicts.robust) {
                 *turned |= !robust;

@@ -35,7 +35,7 @@ pub(crate) struct Flags {
     #[arg(long, help_heading = DATA)]
     pub(crate) data: Option<String>,
     /// Resize pictures to so many pixels on each side: the shorter side, then the middle is cut out [default: as they are]
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, help_heading = DATA, value_name = "PIXELS")]
     pub(crate) image_size: Option<usize>,
     /// Random changes of the training images: crop:4, crop:4:reflect, flip, cutout:14, brightness:0.2, contrast:0.2,
     /// mixup:1.4, cutmix:1; none
