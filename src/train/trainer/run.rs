@@ -66,7 +66,7 @@ impl Trainer {
             let mut underway: VecDeque<Underway> = VecDeque::new();
             let mut totals = Totals { steps: self.position.step, ..Totals::default() };
             let mut images = 0;
-            let mut sums = self.sums()?;
+            let mut sums = if self.is_one_of_several() { self.sums()? } else { [0.0; 2] };
             while self.position.step < self.steps_an_epoch() {
                 let step = self.position.step;
                 let asked;
