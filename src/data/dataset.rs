@@ -58,21 +58,8 @@ impl Dataset {
         labels: Vec<u32>,
         class_names: Vec<String>,
     ) -> Result<Dataset> {
-        let name = name.into();
-        check(&name, image, images.len(), &labels, &class_names)?;
-        let hash = digest(image, &labels, class_names.len(), |hash| hash.update(&images));
         let examples = Examples::Images(images);
-        let classes = class_names.len();
-        Ok(Dataset {
-            name,
-            examples,
-            labels,
-            image,
-            classes,
-            class_names,
-            source: source.into(),
-            sha256: hash,
-        })
+        Dataset::of(name.into(), source.into(), image, examples, labels, class_names)
     }
 
     /// The data set of these vectors of features \[N, F\] and labels; what an attacker may do to them is in `limits`.
@@ -87,31 +74,32 @@ impl Dataset {
         labels: Vec<u32>,
         class_names: Vec<String>,
     ) -> Result<Dataset> {
-        let name = name.into();
         let image = [1, 1, limits.len()];
-        check(&name, image, values.len(), &labels, &class_names)?;
-        if let Some(why) = limits.refusal(&values) {
+        let examples = Examples::Features(values, limits);
+        Dataset::of(name.into(), source.into(), image, examples, labels, class_names)
+    }
+
+    fn of(
+        name: String,
+        source: String,
+        image: [usize; 3],
+        examples: Examples,
+        labels: Vec<u32>,
+        class_names: Vec<String>,
+    ) -> Result<Dataset> {
+        let classes = class_names.len();
+        let numbers = match &examples {
+            Examples::Images(pixels) => pixels.len(),
+            Examples::Features(values, _) => values.len(),
+        };
+        check(&name, image, numbers, &labels, &class_names)?;
+        if let Examples::Features(values, limits) = &examples
+            && let Some(why) = limits.refusal(values)
+        {
             return Err(Error::argument("data set", &name, why));
         }
-        let hash = digest(image, &labels, class_names.len(), |hash| {
-            hash.update(b"features");
-            for part in [&values, &limits.least, &limits.most] {
-                part.iter().for_each(|value| hash.update(value.to_le_bytes()));
-            }
-            limits.changes.iter().for_each(|change| hash.update([*change as u8]));
-        });
-        let examples = Examples::Features(values, limits);
-        let classes = class_names.len();
-        Ok(Dataset {
-            name,
-            examples,
-            labels,
-            image,
-            classes,
-            class_names,
-            source: source.into(),
-            sha256: hash,
-        })
+        let sha256 = digest(image, &labels, classes, &examples);
+        Ok(Dataset { name, examples, labels, image, classes, class_names, source, sha256 })
     }
 
     /// Number of examples.
@@ -256,12 +244,21 @@ fn check(name: &str, image: [usize; 3], numbers: usize, labels: &[u32], classes:
 }
 
 /// SHA-256, in hexadecimal, of extents, what `contents` adds, and labels.
-fn digest(image: [usize; 3], labels: &[u32], classes: usize, contents: impl FnOnce(&mut Sha256)) -> String {
+fn digest(image: [usize; 3], labels: &[u32], classes: usize, examples: &Examples) -> String {
     let mut hash = Sha256::new();
     for extent in [labels.len(), image[0], image[1], image[2], classes] {
         hash.update((extent as u64).to_le_bytes());
     }
-    contents(&mut hash);
+    match examples {
+        Examples::Images(pixels) => hash.update(pixels),
+        Examples::Features(values, limits) => {
+            hash.update(b"features");
+            for part in [values, &limits.least, &limits.most] {
+                part.iter().for_each(|value| hash.update(value.to_le_bytes()));
+            }
+            limits.changes.iter().for_each(|change| hash.update([*change as u8]));
+        }
+    }
     labels.iter().for_each(|label| hash.update(label.to_le_bytes()));
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

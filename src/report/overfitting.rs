@@ -20,11 +20,17 @@ pub fn words(recipe: &Recipe, records: &[EpochRecord], stopped: Option<Stopped>)
     let name = if adversarial { "robust overfitting" } else { "overfitting" };
     let measured = |record: &EpochRecord| Some((validation(record)?, record.epoch));
     let best = records.iter().rev().find(|record| record.best).and_then(measured);
+    let collapses: Vec<String> = records
+        .iter()
+        .filter_map(|record| Some(format!("in epoch {}: {}", record.epoch, record.collapse?)))
+        .collect();
     if let (Some((best, epoch)), Some((last, end))) = (best, records.last().and_then(measured)) {
         let (percent, left) = (100.0 * best, 100.0 * last);
+        // What a collapse broke is no robust overfitting; it is told of below.
+        let called = if collapses.is_empty() { format!("{name}: ") } else { String::new() };
         said.push(match best - last {
             fall if fall >= OVERFITTING => format!(
-                "{name}: validation fell from best {percent:.1} % (epoch {epoch}) to {left:.1} % at the end (epoch \
+                "{called}validation fell from best {percent:.1} % (epoch {epoch}) to {left:.1} % at the end (epoch \
                  {end}); the best weights are kept"
             ),
             _ => format!(
@@ -32,10 +38,6 @@ pub fn words(recipe: &Recipe, records: &[EpochRecord], stopped: Option<Stopped>)
             ),
         });
     }
-    let collapses: Vec<String> = records
-        .iter()
-        .filter_map(|record| Some(format!("in epoch {}: {}", record.epoch, record.collapse?)))
-        .collect();
     if !collapses.is_empty() {
         said.push(format!("catastrophic overfitting seen {}", collapses.join("; ")));
     } else if records.iter().any(|record| record.probe_robust.is_some()) {
@@ -101,6 +103,9 @@ mod tests {
         );
         assert!(said[2].contains("after epoch 4 of 9") && said[2].contains("went back"), "{said:?}");
         assert!(words(&recipe, &run, Some(Stopped::Patience))[2].contains("for 3 epochs"));
+        run[3].validation_robust = Some(0.1);
+        let said = words(&recipe, &run, None);
+        assert!(said[0].starts_with("validation fell from best 52.1 % (epoch 2) to 10.0 %"), "{said:?}");
 
         // Standard training has no robust accuracy to lose, and nothing is said of what was not measured.
         run.iter_mut().for_each(|record| {

@@ -132,6 +132,18 @@ fn width(text: &str) -> std::result::Result<usize, String> {
     }
 }
 
+/// The width that the options of an architecture give which has no others, or else `usual`.
+fn only_width(text: &str, usual: usize) -> std::result::Result<usize, String> {
+    let mut wide = usual;
+    for option in options(text) {
+        match option.strip_prefix('w') {
+            Some(text) => wide = width(text)?,
+            None => return Err(format!("`{option}` is neither a width as `w8` nor `normalized`")),
+        }
+    }
+    Ok(wide)
+}
+
 /// That nothing follows the name of an architecture without options.
 fn no_options(options: &str) -> std::result::Result<(), String> {
     if options.is_empty() { Ok(()) } else { Err(format!("takes no options, `{options}` is not known")) }

@@ -2,7 +2,7 @@
 //! stem that CIFAR-10 is trained with): pytorch-cifar/models/resnet.py (kuangliu).
 
 use super::residual::{Block, Stages, WIDTH, conv1x1, conv3x3, layer, write_width};
-use super::{Built, options, width};
+use super::{Built, only_width};
 use crate::nn::{Architecture, Net, Var};
 
 /// 3x3 stem with batch norm and relu, four stages of basic blocks with 1, 2, 4 and 8 times the width, mean over the
@@ -29,22 +29,11 @@ impl ResNet {
 }
 
 pub(super) fn build18(options: &str, input: [usize; 3], classes: usize) -> Built {
-    Ok(Box::new(ResNet::new18(input, classes, read(options)?)))
+    Ok(Box::new(ResNet::new18(input, classes, only_width(options, WIDTH)?)))
 }
 
 pub(super) fn build34(options: &str, input: [usize; 3], classes: usize) -> Built {
-    Ok(Box::new(ResNet::new34(input, classes, read(options)?)))
-}
-
-fn read(text: &str) -> Result<usize, String> {
-    let mut wide = WIDTH;
-    for option in options(text) {
-        match option.strip_prefix('w') {
-            Some(text) => wide = width(text)?,
-            None => return Err(format!("`{option}` is neither a width as `w8` nor `normalized`")),
-        }
-    }
-    Ok(wide)
+    Ok(Box::new(ResNet::new34(input, classes, only_width(options, WIDTH)?)))
 }
 
 impl Architecture for ResNet {

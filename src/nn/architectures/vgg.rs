@@ -3,7 +3,7 @@
 //! convolutions.
 
 use super::residual::{WIDTH, write_width};
-use super::{Built, options, width};
+use super::{Built, only_width};
 use crate::nn::{Architecture, Conv2d, Net, Pool, Var};
 
 /// Stages of 3x3 convolutions: how many, and how many times the width they have.
@@ -33,22 +33,11 @@ impl Vgg {
 }
 
 pub(super) fn build11(options: &str, input: [usize; 3], classes: usize) -> Built {
-    Ok(Box::new(Vgg::new11(input, classes, read(options)?)))
+    Ok(Box::new(Vgg::new11(input, classes, only_width(options, WIDTH)?)))
 }
 
 pub(super) fn build16(options: &str, input: [usize; 3], classes: usize) -> Built {
-    Ok(Box::new(Vgg::new16(input, classes, read(options)?)))
-}
-
-fn read(text: &str) -> Result<usize, String> {
-    let mut wide = WIDTH;
-    for option in options(text) {
-        match option.strip_prefix('w') {
-            Some(text) => wide = width(text)?,
-            None => return Err(format!("`{option}` is neither a width as `w8` nor `normalized`")),
-        }
-    }
-    Ok(wide)
+    Ok(Box::new(Vgg::new16(input, classes, only_width(options, WIDTH)?)))
 }
 
 impl Architecture for Vgg {
