@@ -6,7 +6,7 @@
 // padded is image index[r] with PADDING rows and columns around it, zeros or the image mirrored at its outermost
 // pixels; changed multiplies a byte, and then its distance from the middle grey. The upper 16 bits of seven uniform numbers
 // an image choose top, left, whether it is mirrored, the hole's place and the two factors, all by integers: every device
-// does the same to the bit (Augment::choose and Change::byte of src/tape/op.rs).
+// does the same to the bit (Augment::choose and Change::byte of src/tape/augment.rs).
 //
 // Bindings: table [table, h, w, c] as bytes, four to a word, index [rows], uniform numbers [rows, 7],
 // out [rows, h, w, c]. An index past the table reads its last image.

@@ -7,11 +7,15 @@
 //! Effects are assignments: [`Tape::assign`] says which named tensor a value is written to when the plan runs. Every
 //! read of a tensor sees what it held before the run.
 
+mod augment;
 mod op;
+mod random;
 mod var;
 mod vjp;
 
-pub use op::{Augment, Axes, Binary, Change, Conv2d, Distribution, Op, Pool, Purpose, Reduction, Unary};
+pub use augment::{Augment, Change};
+pub use op::{Axes, Binary, Conv2d, Op, Pool, Reduction, Unary};
+pub use random::{Distribution, Purpose};
 pub use var::{Draw, Var};
 
 use crate::error::{Error, Result};
