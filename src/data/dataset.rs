@@ -35,6 +35,21 @@ pub struct Dataset {
     pub sha256: String,
 }
 
+/// What examples are held out by, see [`Dataset::split_validation`]; by default one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// Neighbours of one class that are held out together, at least 1.
+    pub size: usize,
+    /// Neighbours of one class, on either side of what is held out, that are not trained on either.
+    pub gap: usize,
+}
+
+impl Default for Groups {
+    fn default() -> Groups {
+        Groups { size: 1, gap: 0 }
+    }
+}
+
 /// A data set's training part and the test part that only final figures may see.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Data {
@@ -142,9 +157,15 @@ impl Dataset {
     /// Stratified: every class gives its share, rounded so that the shares add up. Which images of a class is a
     /// function of `seed` alone.
     ///
+    /// Where neighbours show one object (frames of a film, photographs of one sign), twins of what is held out at random
+    /// stay in training, and validation measures memory. [`Groups`] keep them apart: the examples of a class are cut into
+    /// groups of neighbours, of which whole ones are held out, as many as come closest to `count` (at least one), and their neighbours
+    /// are left out altogether.
+    ///
     /// # Errors
-    /// [`Error::Argument`] where no image would be left to train on.
-    pub fn split_validation(&self, count: usize, seed: u64) -> Result<(Vec<u32>, Vec<u32>)> {
+    /// [`Error::Argument`] where no image would be left to train on, or, with groups larger than 1 or a gap, none of some
+    /// class.
+    pub fn split_validation(&self, count: usize, groups: Groups, seed: u64) -> Result<(Vec<u32>, Vec<u32>)> {
         if count >= self.len() {
             return Err(Error::argument(
                 "validation images",
@@ -158,20 +179,73 @@ impl Dataset {
             ));
         }
         let all: Vec<u32> = (0..self.len() as u32).collect();
-        Ok(self.choose(&all, count, seed))
+        let wanted = match count {
+            0 => 0,
+            _ => ((count + groups.size / 2) / groups.size).max(1),
+        };
+        let (mut left, chosen) = self.choose_groups(&all, wanted, groups.size, seed);
+        if groups.gap > 0 {
+            left = self.without_neighbours(&chosen, groups.gap);
+        }
+        if groups != Groups::default()
+            && let Some(class) = (0..self.classes as u32).find(|class| {
+                self.labels.contains(class) && left.iter().all(|&i| self.labels[i as usize] != *class)
+            })
+        {
+            let why = format!(
+                "in groups of {} with a gap of {}, nothing of class {class} ({}) is left to train on: hold out fewer \
+                 examples, or in smaller groups",
+                groups.size, groups.gap, self.class_names[class as usize]
+            );
+            return Err(Error::argument("validation images", count, why));
+        }
+        Ok((left, chosen))
+    }
+
+    /// All but `chosen` and those fewer than `gap` + 1 places from one of them among the examples of their class,
+    /// ascending.
+    fn without_neighbours(&self, chosen: &[u32], gap: usize) -> Vec<u32> {
+        let mut is_chosen = vec![false; self.len()];
+        chosen.iter().for_each(|&i| is_chosen[i as usize] = true);
+        let all: Vec<u32> = (0..self.len() as u32).collect();
+        let mut left = Vec::with_capacity(self.len());
+        for class in self.by_class(&all) {
+            let near = |at: usize| {
+                class[at.saturating_sub(gap)..class.len().min(at + gap + 1)]
+                    .iter()
+                    .any(|&i| is_chosen[i as usize])
+            };
+            left.extend((0..class.len()).filter(|&at| !near(at)).map(|at| class[at]));
+        }
+        left.sort_unstable();
+        left
+    }
+
+    /// The examples `among`, class by class, in their order.
+    fn by_class(&self, among: &[u32]) -> Vec<Vec<u32>> {
+        let mut members: Vec<Vec<u32>> = vec![Vec::new(); self.classes];
+        for &i in among {
+            members[self.labels[i as usize] as usize].push(i);
+        }
+        members
     }
 
     /// Of the examples `among`, those that are left and `count` that are chosen (all, where there are no more), each
     /// ascending; stratified and by `seed` alone, as [`Dataset::split_validation`].
     pub fn choose(&self, among: &[u32], count: usize, seed: u64) -> (Vec<u32>, Vec<u32>) {
-        let count = count.min(among.len());
-        let mut members: Vec<Vec<u32>> = vec![Vec::new(); self.classes];
-        for &i in among {
-            members[self.labels[i as usize] as usize].push(i);
-        }
+        self.choose_groups(among, count, 1, seed)
+    }
+
+    /// As [`Dataset::choose`], but what is chosen, and counted, are groups of `size` neighbours of one class.
+    fn choose_groups(&self, among: &[u32], count: usize, size: usize, seed: u64) -> (Vec<u32>, Vec<u32>) {
+        let members = self.by_class(among);
+        let mut members: Vec<Vec<&[u32]>> =
+            members.iter().map(|class| class.chunks(size).collect()).collect();
+        let all: usize = members.iter().map(Vec::len).sum();
+        let count = count.min(all);
         // Largest remainder: whole shares first, then one more to those who lost most by rounding down.
-        let all = among.len().max(1) as u128;
-        let share = |class: &Vec<u32>| class.len() as u128 * count as u128;
+        let all = all.max(1) as u128;
+        let share = |class: &Vec<&[u32]>| class.len() as u128 * count as u128;
         let mut quotas: Vec<usize> = members.iter().map(|class| (share(class) / all) as usize).collect();
         let mut by_loss: Vec<usize> = (0..self.classes).collect();
         by_loss.sort_by_key(|&class| std::cmp::Reverse(share(&members[class]) % all));
@@ -180,11 +254,11 @@ impl Dataset {
             quotas[class] += 1;
         }
 
-        let (mut left, mut chosen) = (Vec::with_capacity(among.len() - count), Vec::with_capacity(count));
-        for (mut class, quota) in members.into_iter().zip(quotas) {
-            class.sort_by_key(|&i| split_mix(seed ^ split_mix(i.into())));
-            chosen.extend_from_slice(&class[..quota]);
-            left.extend_from_slice(&class[quota..]);
+        let (mut left, mut chosen) = (Vec::with_capacity(among.len()), Vec::with_capacity(count * size));
+        for (class, quota) in members.iter_mut().zip(quotas) {
+            class.sort_by_key(|group| split_mix(seed ^ split_mix(group[0].into())));
+            class[..quota].iter().for_each(|group| chosen.extend_from_slice(group));
+            class[quota..].iter().for_each(|group| left.extend_from_slice(group));
         }
         left.sort_unstable();
         chosen.sort_unstable();

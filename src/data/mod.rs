@@ -15,7 +15,7 @@ mod pictures;
 mod stream;
 mod table;
 
-pub use dataset::{Data, Dataset, Examples};
+pub use dataset::{Data, Dataset, Examples, Groups};
 pub use features::{Change, Limits};
 pub use load::{NAMES, load, load_sized};
 pub use mnist::IDX_FILES;

@@ -2,6 +2,7 @@
 
 use super::OnCollapse;
 use crate::attack::{Norm, Rational, Start, ThreatModel};
+use crate::data::Groups;
 use crate::error::{Error, Result};
 use crate::nn::{Architecture, Dummies, Mode, architectures};
 use crate::plan::Precision;
@@ -144,6 +145,13 @@ pub struct Recipe {
     pub weights_head: String,
     /// Images held out of the training set to choose the checkpoint by.
     pub validation: usize,
+    /// They are held out in groups of so many neighbours of one class in the training set, where neighbours show one object
+    /// (frames of a film, photographs of one sign), so that no twin of theirs is trained on. `validation` is then rounded
+    /// to whole groups. 1 holds out one by one.
+    pub validation_group: usize,
+    /// So many neighbours of one class on either side of what is held out are not trained on either: for groups that may
+    /// begin or end within an object.
+    pub validation_gap: usize,
     /// Steps of the PGD attack on the validation images, of step size 2.5 epsilon / steps.
     pub validation_steps: usize,
     /// Seed of everything random.
@@ -235,6 +243,8 @@ impl Default for Recipe {
             weights: String::new(),
             weights_head: "keep".into(),
             validation: 1000,
+            validation_group: 1,
+            validation_gap: 0,
             validation_steps: 10,
             seed: 0,
             train_images: 0,
@@ -316,6 +326,7 @@ impl Recipe {
         };
         positive("epochs", self.epochs as usize)?;
         positive("batch", self.batch)?;
+        positive("validation group", self.validation_group)?;
         positive("validation steps", self.validation_steps)?;
         positive("test images", self.test_images)?;
         let share =
@@ -423,6 +434,11 @@ impl Recipe {
                 Error::unknown("start", text, &["auto", Start::NAMES[0], Start::NAMES[1], Start::NAMES[2]])
             }),
         }
+    }
+
+    /// What validation images are held out by.
+    pub fn held_out_groups(&self) -> Groups {
+        Groups { size: self.validation_group, gap: self.validation_gap }
     }
 
     /// Random changes of the training images.

@@ -32,7 +32,7 @@ pub const BUILT_IN: &[BuiltIn] = built_in! {
     "cifar10-rice-pgd"
     "cifar10-trades"
     "cifar10-trades-awp"
-    "gtsrb-n-fgsm"
+    "gtsrb-fgsm-rs"
     "mnist-fast-fgsm-rs"
     "mnist-fast-pgd"
     "mnist-madry-pgd"

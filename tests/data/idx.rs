@@ -1,7 +1,7 @@
 //! IDX files and the embedded sample.
 
 use crate::{assert_says, gzip, load};
-use adamant::data::{self, Dataset, idx};
+use adamant::data::{self, Dataset, Groups, idx};
 use proptest::prelude::*;
 use std::fs;
 use std::path::Path;
@@ -217,7 +217,7 @@ fn a_file_that_cannot_be_read_is_named() {
 #[test]
 fn validation_images_are_held_out_by_class() {
     let train = data::load("mnist").unwrap().train;
-    let (rest, held_out) = train.split_validation(1000, 0).unwrap();
+    let (rest, held_out) = train.split_validation(1000, Groups::default(), 0).unwrap();
     assert_eq!((rest.len(), held_out.len()), (9000, 1000));
     let mut all: Vec<u32> = rest.iter().chain(&held_out).copied().collect();
     all.sort_unstable();
@@ -229,11 +229,15 @@ fn validation_images_are_held_out_by_class() {
         .collect();
     assert_eq!(counts, [94, 113, 103, 102, 96, 92, 100, 103, 98, 99]);
 
-    assert_eq!(train.split_validation(1000, 0).unwrap(), (rest, held_out.clone()), "the seed decides");
-    assert_ne!(train.split_validation(1000, 1).unwrap().1, held_out);
-    assert!(train.split_validation(0, 0).unwrap().1.is_empty());
-    assert_eq!(train.split_validation(9_999, 0).unwrap().0.len(), 1);
-    let error = train.split_validation(10_000, 0).unwrap_err().to_string();
+    assert_eq!(
+        train.split_validation(1000, Groups::default(), 0).unwrap(),
+        (rest, held_out.clone()),
+        "the seed decides"
+    );
+    assert_ne!(train.split_validation(1000, Groups::default(), 1).unwrap().1, held_out);
+    assert!(train.split_validation(0, Groups::default(), 0).unwrap().1.is_empty());
+    assert_eq!(train.split_validation(9_999, Groups::default(), 0).unwrap().0.len(), 1);
+    let error = train.split_validation(10_000, Groups::default(), 0).unwrap_err().to_string();
     assert_says(&error, &["10000", "left to train on"]);
 }
 

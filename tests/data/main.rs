@@ -1,5 +1,6 @@
 //! Data sets: good files in every accepted form, and every kind of bad file.
 
+mod held_out;
 #[cfg(feature = "parquet")]
 mod hugging_face;
 mod idx;

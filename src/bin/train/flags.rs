@@ -213,6 +213,14 @@ pub(crate) struct Flags {
     /// Images held out of the training set to choose the checkpoint by
     #[arg(long, help_heading = WATCH, value_name = "IMAGES")]
     pub(crate) validation: Option<usize>,
+    /// Hold them out in groups of so many neighbours of one class, where these show one object (frames of a film,
+    /// photographs of one sign) [default: one by one]
+    #[arg(long, help_heading = WATCH, value_name = "IMAGES")]
+    pub(crate) validation_group: Option<usize>,
+    /// Nor train on so many neighbours of one class on either side of what is held out: for groups that may begin or end
+    /// within an object
+    #[arg(long, help_heading = WATCH, value_name = "IMAGES")]
+    pub(crate) validation_gap: Option<usize>,
     /// Train on so many of the remaining images alone, of each class its share; 0 takes all
     #[arg(long, help_heading = DATA, value_name = "IMAGES")]
     pub(crate) train_images: Option<usize>,
@@ -312,7 +320,7 @@ macro_rules! recipe_flags {
                schedule schedule_at schedule_peak milestones schedule_factors learning_rate_warmup
                clip_gradient micro_batch weight_average_warmup weight_average_buffers swa_start swa_every
                weights weights_head
-               weight_average validation seed
+               weight_average validation validation_group validation_gap seed
                train_images patience probe on_collapse test_every test_images)
     };
 }

@@ -156,7 +156,8 @@ impl Trainer {
                 recipe.method
             ));
         }
-        let (train, validation) = data.split_validation(recipe.validation, recipe.seed)?;
+        let (train, validation) =
+            data.split_validation(recipe.validation, recipe.held_out_groups(), recipe.seed)?;
         if recipe.train_images > train.len() {
             let why = format!("only {} are left beside those held out; 0 takes all", train.len());
             return Err(Error::argument("training images", recipe.train_images, why));
