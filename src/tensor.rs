@@ -54,6 +54,14 @@ impl Host {
         }
     }
 
+    /// As f32, rounded where they are not; integers too.
+    pub fn into_f32(self) -> Vec<f32> {
+        match self {
+            Host::F32(v) => v,
+            other => other.to_f64().into_iter().map(|x| x as f32).collect(),
+        }
+    }
+
     fn dtype(&self) -> DType {
         match self {
             Host::F32(_) | Host::F64(_) => DType::F32,

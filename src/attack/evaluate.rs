@@ -1,12 +1,15 @@
 //! Attacking a trained network: verdicts an example, over restarts.
 
-use super::{Ascent, Attack, Classifier, Names, RecordedAttack};
-use crate::error::Result;
+use super::recorded::record_batch;
+use super::search::{self, Ascending, Search, Site, is_state, table_name};
+use super::{Attack, Classifier, Inputs, Names, ThreatModel};
+use crate::error::{Error, Result};
 use crate::nn::Net;
-use crate::plan::{Plan, Program, Schedule, Step, largest_batch};
+use crate::plan::{Options, Plan, Program, Schedule, Step, largest_batch};
 use crate::shape::{DType, Shape};
-use crate::tape::{Augment, Purpose, Tape};
+use crate::tape::{Augment, Tape};
 use crate::tensor::{Host, Store};
+use std::collections::BTreeMap;
 
 /// Logits `[examples, classes]` of clean images (indices into the data set), in this order; data set and weights as
 /// for [`Evaluation::compile`].
@@ -53,13 +56,20 @@ pub(super) fn padded(examples: &[u32], batch: usize) -> Vec<u32> {
 pub struct Verdicts {
     /// Class predicted for the clean image.
     pub clean: Vec<u32>,
-    /// Class predicted for the adversarial image of the last restart that was run on the example.
+    /// Class predicted for the adversarial image of the last run on the example.
     pub adversarial: Vec<u32>,
     /// Whether the clean image is classified right.
     pub correct: Vec<bool>,
-    /// Whether the clean image and every adversarial one are classified right: a clean mistake counts as broken. Under a
-    /// targeted attack: whether none of them is classified as the attack wants it.
+    /// Whether the clean image and every adversarial one in ball and box are classified right: a clean mistake counts as
+    /// broken. Under a targeted attack: whether none of them is classified as the attack wants it.
     pub robust: Vec<bool>,
+    /// How far the nearest image that breaks each example is from its clean one, in the attack's norm, computed in f64
+    /// from the bits: 0 for a clean mistake, infinite where none was found. A minimum-norm attack's may be beyond
+    /// epsilon, any other's is not.
+    pub distance: Vec<f64>,
+    /// Misclassified images that were not counted because they leave ball or box, by exact arithmetic. Of a minimum-norm
+    /// attack they are what it found too far away; of any other attack none may be.
+    pub outside: usize,
 }
 
 impl Verdicts {
@@ -71,6 +81,41 @@ impl Verdicts {
     /// Examples that withstood every restart.
     pub fn robust_count(&self) -> usize {
         self.robust.iter().filter(|&&x| x).count()
+    }
+}
+
+/// An image that breaks an example, as it was found.
+pub struct Witness<'a> {
+    /// Where the example stands among those that are evaluated.
+    pub at: usize,
+    /// The clean image, `[H,W,C]`.
+    pub clean: &'a [f32],
+    /// The adversarial image, `[H,W,C]`.
+    pub adversarial: &'a [f32],
+    /// Class predicted for it.
+    pub prediction: u32,
+    /// How far it is from the clean one, see [`Verdicts::distance`].
+    pub distance: f64,
+}
+
+/// Who listens to an evaluation.
+pub trait Observer {
+    /// How many attacks on an example are done, and how many there may be.
+    fn progress(&mut self, _done: usize, _all: usize) {}
+
+    /// An image that breaks its example: the first of an ordinary attack, every one nearer than those before of a
+    /// minimum-norm attack (also beyond epsilon).
+    ///
+    /// # Errors
+    /// What is given here ends the evaluation.
+    fn broken(&mut self, _witness: Witness<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl<F: FnMut(usize, usize)> Observer for F {
+    fn progress(&mut self, done: usize, all: usize) {
+        self(done, all);
     }
 }
 
@@ -90,21 +135,42 @@ pub struct Adversarial {
 }
 
 /// An attack on a network and a data set of a store, compiled for evaluation: batch norm on running statistics,
-/// examples frozen once they are broken.
+/// examples left alone once they are broken.
 pub struct Evaluation {
     store: Store,
     names: Names,
     batch: usize,
-    image: usize,
+    threat: ThreatModel,
+    steps: usize,
+    steps_between_looks: usize,
     random: bool,
-    ascent: Ascent,
-    attack: RecordedAttack,
+    /// Runs a restart.
+    runs: u32,
+    minimum_norm: bool,
+    wants: Option<u32>,
+    /// Whether examples are vectors of features, which have bounds of their own.
+    features: bool,
+    /// What the search remembers of an example, by the tensors' names.
+    state: Vec<String>,
+    load: Plan,
+    start: Plan,
+    step: Plan,
     judge_clean: Plan,
     judge_adversarial: Plan,
 }
 
+/// What came back of a batch.
+struct Judged {
+    prediction: Vec<u32>,
+    confidence: Vec<f32>,
+    clean: Vec<f32>,
+    adversarial: Vec<f32>,
+    /// Bounds of every feature; pixels have [0, 1].
+    bounds: Option<[Vec<f32>; 2]>,
+}
+
 impl Evaluation {
-    /// The plans of an evaluation in batches of so many images: loading with the start, a step, and judging the clean
+    /// The plans of an evaluation in batches of so many images: loading, the start, a step, and judging the clean
     /// and the adversarial images.
     ///
     /// # Errors
@@ -114,11 +180,27 @@ impl Evaluation {
         on: Classifier<'_>,
         data: &str,
         batch: usize,
-    ) -> Result<[Schedule; 4]> {
-        let names = Evaluation::names(attack, data, batch).with_inputs(on.inputs);
-        let none = Augment::default();
-        let load = RecordedAttack::record_load(attack, on, &names, batch, Purpose::EVALUATION_START, none);
-        let step = RecordedAttack::schedule_step(attack, on, &names, batch, true)?;
+    ) -> Result<[Schedule; 5]> {
+        Evaluation::schedules_of(&Ascending(attack), on, data, batch)
+    }
+
+    /// As [`Evaluation::schedules`], for a search.
+    ///
+    /// # Errors
+    /// A shape error of the architecture or the search.
+    pub fn schedules_of(
+        search: &dyn Search,
+        on: Classifier<'_>,
+        data: &str,
+        batch: usize,
+    ) -> Result<[Schedule; 5]> {
+        let names = Evaluation::names(search, on, data, batch);
+        let [load, start, step] = [Tape::new(), Tape::new(), Tape::new()];
+        record_batch(search.threat().norm, on, &names, &load, batch, Augment::default());
+        search.start(&Site::new(&start, search, on, &names, batch, false));
+        let site = Site::new(&step, search, on, &names, batch, true);
+        search.step(&site);
+        site.count();
         let judge = |image: &str| {
             let tape = Tape::new();
             let x = tape.source(&names.of(image), on.images(batch), DType::F32);
@@ -128,11 +210,18 @@ impl Evaluation {
             tape.assign(&names.of("confidence"), verdict.softmax().amax(&[1]).reshape([batch]));
             Schedule::new(&tape, true)
         };
-        Ok([Schedule::new(&load, true)?, step, judge("x")?, judge("adversarial")?])
+        let options = Options { precision: on.precision, ..Options::default() };
+        Ok([
+            Schedule::new(&load, true)?,
+            Schedule::new(&start, true)?,
+            Schedule::with(&step, options)?,
+            judge("x")?,
+            judge("adversarial")?,
+        ])
     }
 
-    fn names(attack: &dyn Attack, data: &str, batch: usize) -> Names {
-        Names::new(&format!("evaluate {} {batch} {data}", attack.line()), data)
+    fn names(search: &dyn Search, on: Classifier<'_>, data: &str, batch: usize) -> Names {
+        Names::new(&format!("evaluate {} {batch} {data}", search.line()), data).with_inputs(on.inputs)
     }
 
     /// Compiles it. The data set's tensors are `{data}.images` and `{data}.labels`; the network's weights are in the
@@ -148,96 +237,269 @@ impl Evaluation {
         data: &str,
         batch: usize,
     ) -> Result<Evaluation> {
-        let record = |batch| Evaluation::schedules(attack, on, data, batch);
+        Evaluation::compile_search(store, &Ascending(attack), on, data, batch)
+    }
+
+    /// As [`Evaluation::compile`], for a search.
+    ///
+    /// # Errors
+    /// As [`Plan::compile`].
+    pub fn compile_search(
+        store: &Store,
+        search: &dyn Search,
+        on: Classifier<'_>,
+        data: &str,
+        batch: usize,
+    ) -> Result<Evaluation> {
+        let record = |batch| Evaluation::schedules_of(search, on, data, batch);
         // Where not even one image fits, compiling says what is lacking.
         let batch = largest_batch(store, batch, record).unwrap_or(1);
-        let names = Evaluation::names(attack, data, batch).with_inputs(on.inputs);
-        let [load, step, judge_clean, judge_adversarial] = Evaluation::schedules(attack, on, data, batch)?;
-        let recorded = RecordedAttack::of(load, step, attack.steps(), store)?;
-        let epsilon = attack.threat().epsilon.value();
-        let elements = on.images(1).len();
-        let radius = on.projection_radius(attack.threat(), epsilon);
-        store.put(&names.of("radius"), Shape::scalar(), &Host::F64(vec![radius]))?;
-        store.put(&names.of("step"), Shape::scalar(), &Host::F64(vec![attack.step_size()]))?;
-        Ok(Evaluation {
+        let names = Evaluation::names(search, on, data, batch);
+        let schedules = Evaluation::schedules_of(search, on, data, batch)?;
+        let state = |schedule: &Schedule| {
+            let of_state = schedule.tensors.iter().filter(|tensor| is_state(&names, &tensor.name));
+            of_state.map(|tensor| tensor.name.clone()).collect::<Vec<_>>()
+        };
+        // What a start keeps and no step reads or writes need not move with an example.
+        let state = state(&schedules[2]);
+        let [load, start, step, judge_clean, judge_adversarial] = schedules;
+        let evaluation = Evaluation {
+            load: Plan::of(load, store)?,
+            start: Plan::of(start, store)?,
+            step: Plan::of(step, store)?,
             judge_clean: Plan::of(judge_clean, store)?,
             judge_adversarial: Plan::of(judge_adversarial, store)?,
             store: store.clone(),
             batch,
-            image: elements,
-            random: attack.is_random(),
-            ascent: attack.ascends(),
-            attack: recorded,
+            threat: search.threat().clone(),
+            steps: search.steps(),
+            steps_between_looks: search.steps_between_looks().clamp(1, search.steps().max(1)),
+            random: search.is_random(),
+            runs: search.runs(on.architecture.classes()).max(1),
+            minimum_norm: search.is_minimum_norm(),
+            wants: search.wants(),
+            features: on.inputs != Inputs::Images,
+            state,
             names,
-        })
+        };
+        let radius = on.projection_radius(search.threat(), search.threat().epsilon.value());
+        evaluation.put("radius", Shape::scalar(), Host::F64(vec![radius]))?;
+        evaluation.put("step", Shape::scalar(), Host::F64(vec![search.step_size()]))?;
+        let steps = evaluation.steps as u32;
+        evaluation.put(search::SAME, [steps as usize + 1], Host::U32((0..=steps).collect()))?;
+        let next = (0..=steps).map(|step| (step + 1).min(steps)).collect();
+        evaluation.put(search::NEXT, [steps as usize + 1], Host::U32(next))?;
+        for (name, values) in search.tables() {
+            let expected = || format!("{} of {}: a number for each of {steps} steps", name, search.name());
+            if values.len() != steps as usize {
+                return Err(Error::argument("table", expected(), format!("has {}", values.len())));
+            }
+            evaluation.put(&table_name(name), [values.len()], Host::F64(values))?;
+        }
+        Ok(evaluation)
     }
 
-    /// Tells the device which examples are next: the last is repeated to fill the batch.
-    fn load(&self, examples: &[u32], seed: u64, restart: u32) -> Result<()> {
+    /// Writes one of the tensors of its names, if any plan asks for it.
+    fn put(&self, name: &str, shape: impl Into<Shape>, values: Host) -> Result<()> {
+        let name = self.names.of(name);
+        match self.store.get(&name) {
+            Some(_) => self.store.put(&name, shape, &values),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the device which examples are next: the last is repeated to fill the batch. `run` counts runs and restarts,
+    /// `done` steps.
+    fn load(&self, examples: &[u32], seed: u64, run: u32, done: usize) -> Result<()> {
         self.store.write_u32(&self.names.of("example"), &padded(examples, self.batch))?;
-        // An attack without random numbers has no use for these two, and its plans did not make them.
-        let put = |name: &str, words| self.store.put(&self.names.of(name), [2], &Host::U32(words));
-        put("key", vec![seed as u32, (seed >> 32) as u32])?;
-        put("counter", vec![restart, 0])
+        self.put("key", [2], Host::U32(vec![seed as u32, (seed >> 32) as u32]))?;
+        self.put("counter", [2], Host::U32(vec![run, 0]))?;
+        self.put(search::RUN, Shape::scalar(), Host::F64(vec![f64::from(run % self.runs)]))?;
+        self.put(search::NOW, [1], Host::U32(vec![done as u32]))?;
+        if done == 0 {
+            let counters = (1..=self.steps as u32).flat_map(|step| [run, step]).collect();
+            self.put(search::COUNTERS, [self.steps, 2], Host::U32(counters))?;
+        }
+        Ok(())
     }
 
-    fn predictions(&self) -> Result<(Vec<u32>, Vec<f32>)> {
-        let mut read = self.store.read(&[&self.names.of("prediction"), &self.names.of("confidence")])?;
-        let confidence = read.remove(1).to_f64().into_iter().map(|x| x as f32).collect();
-        let prediction = read.remove(0).to_f64().into_iter().map(|x| x as u32).collect();
-        Ok((prediction, confidence))
+    /// What the last program judged.
+    fn judged(&self) -> Result<Judged> {
+        let names = ["prediction", "confidence", "x", "adversarial", "lower", "upper"];
+        let names = names.map(|name| self.names.of(name));
+        let wanted = &names[..if self.features { 6 } else { 4 }];
+        let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+        let mut read = self.store.read(&wanted)?.into_iter().map(Host::into_f32);
+        let mut next = || read.next().unwrap_or_default();
+        let prediction = next().into_iter().map(|x| x as u32).collect();
+        let (confidence, clean, adversarial) = (next(), next(), next());
+        let bounds = self.features.then(|| [next(), next()]);
+        Ok(Judged { prediction, confidence, clean, adversarial, bounds })
     }
 
-    fn attack_program(&self) -> Program<'_> {
-        let mut steps = self.attack.program();
-        steps.push(Step::Run(&self.judge_adversarial));
+    /// The program of a batch: `done` steps are behind it, `more` are to be done.
+    fn program(&self, done: usize, more: usize) -> Program<'_> {
+        let mut steps = vec![Step::Run(&self.load)];
+        if done == 0 {
+            steps.push(Step::Run(&self.start));
+        }
+        steps.extend([Step::Repeat(more, &self.step), Step::Run(&self.judge_adversarial)]);
         Program::new(steps)
     }
 
+    /// Whether an example of class `label` withstands while class `prediction` is predicted for it.
+    fn withstands(&self, label: u32, prediction: u32) -> bool {
+        match self.wants {
+            None => prediction == label,
+            Some(class) => prediction != class,
+        }
+    }
+
     /// Attacks `examples` (indices into the data set, `labels` their classes): the clean images once, then `restarts`
-    /// runs of the attack (1 where its start is not random), each on the examples that are still right.
-    /// `progress` hears how many attacks are done and how many there may be.
+    /// times all runs of the attack (1 where it draws no random numbers), each on the examples that still stand.
     ///
     /// # Errors
-    /// Of the device.
+    /// Of the device, and of the observer.
     pub fn run(
         &self,
         examples: &[u32],
         labels: &[u32],
         restarts: u32,
         seed: u64,
-        mut progress: impl FnMut(usize, usize),
+        mut observer: impl Observer,
     ) -> Result<Verdicts> {
         let mut verdicts = Verdicts::default();
-        for chunk in examples.chunks(self.batch) {
-            self.load(chunk, seed, 0)?;
-            Program::new(vec![self.attack.loading(), Step::Run(&self.judge_clean)]).run()?;
-            verdicts.clean.extend(&self.predictions()?.0[..chunk.len()]);
-        }
-        verdicts.correct = verdicts.clean.iter().zip(labels).map(|(a, b)| a == b).collect();
-        verdicts.robust =
-            verdicts.clean.iter().zip(labels).map(|(&a, &b)| self.ascent.withstands(b, a)).collect();
-        verdicts.adversarial = verdicts.clean.clone();
-        let restarts = if self.random { restarts.max(1) } else { 1 };
-        for restart in 0..restarts {
-            let standing: Vec<usize> = (0..examples.len()).filter(|&i| verdicts.robust[i]).collect();
-            let mut done = 0;
-            for chunk in standing.chunks(self.batch) {
-                let ids: Vec<u32> = chunk.iter().map(|&i| examples[i]).collect();
-                self.load(&ids, seed, restart)?;
-                self.attack_program().run()?;
-                let (predictions, _) = self.predictions()?;
-                for (&i, &prediction) in chunk.iter().zip(&predictions) {
-                    verdicts.adversarial[i] = prediction;
-                    verdicts.robust[i] = self.ascent.withstands(labels[i], prediction);
+        for (chunk, labels) in examples.chunks(self.batch).zip(labels.chunks(self.batch)) {
+            self.load(chunk, seed, 0, 0)?;
+            Program::new(vec![Step::Run(&self.load), Step::Run(&self.start), Step::Run(&self.judge_clean)])
+                .run()?;
+            let judged = self.judged()?;
+            for (at, &label) in labels.iter().enumerate() {
+                let prediction = judged.prediction[at];
+                let robust = self.withstands(label, prediction);
+                if !robust {
+                    let clean = judged.clean(at);
+                    let index = verdicts.clean.len();
+                    observer.broken(Witness {
+                        at: index,
+                        clean,
+                        adversarial: clean,
+                        prediction,
+                        distance: 0.0,
+                    })?;
                 }
-                done += chunk.len();
-                let left = (restarts - 1 - restart) as usize * standing.len();
-                let before = restart as usize * examples.len();
-                progress(before + done, before + standing.len() + left);
+                verdicts.clean.push(prediction);
+                verdicts.correct.push(prediction == label);
+                verdicts.robust.push(robust);
+                verdicts.distance.push(if robust { f64::INFINITY } else { 0.0 });
             }
         }
+        verdicts.adversarial = verdicts.clean.clone();
+        let restarts = if self.random { restarts.max(1) } else { 1 };
+        let runs = restarts * self.runs;
+        for run in 0..runs {
+            let standing: Vec<usize> = (0..examples.len()).filter(|&i| verdicts.robust[i]).collect();
+            self.run_once([run, runs], standing, (examples, labels), seed, &mut verdicts, &mut observer)?;
+        }
         Ok(verdicts)
+    }
+
+    /// A run of the attack on the examples at `standing`.
+    fn run_once(
+        &self,
+        [run, runs]: [u32; 2],
+        standing: Vec<usize>,
+        (examples, labels): (&[u32], &[u32]),
+        seed: u64,
+        verdicts: &mut Verdicts,
+        observer: &mut impl Observer,
+    ) -> Result<()> {
+        let behind = run as usize * examples.len();
+        let all = behind + standing.len() * (runs - run) as usize;
+        let (count, mut standing, mut kept) = (standing.len(), standing, BTreeMap::new());
+        let (mut done, mut dropped) = (0, 0);
+        while done < self.steps && !standing.is_empty() {
+            let more = self.steps_between_looks.min(self.steps - done);
+            let last = done + more == self.steps;
+            let mut looked = 0;
+            for chunk in standing.chunks(self.batch) {
+                let ids: Vec<u32> = chunk.iter().map(|&i| examples[i]).collect();
+                self.load(&ids, seed, run, done)?;
+                if done > 0 {
+                    self.restore(chunk, &kept)?;
+                }
+                self.program(done, more).run()?;
+                self.look(chunk, labels, verdicts, observer)?;
+                looked += chunk.len();
+                if !last {
+                    let robust = |&(_, &i): &(usize, &usize)| verdicts.robust[i];
+                    self.save(chunk.iter().enumerate().filter(robust), &mut kept)?;
+                }
+                // Of so many examples' steps in all; an example that is dropped is done with.
+                let steps = looked * (done + more) + (standing.len() - looked) * done;
+                observer.progress(behind + dropped + steps / self.steps, all);
+            }
+            done += more;
+            standing.retain(|&i| verdicts.robust[i]);
+            dropped = count - standing.len();
+        }
+        Ok(())
+    }
+
+    /// Judges the images that a batch's program left, of the examples at `chunk`.
+    fn look(
+        &self,
+        chunk: &[usize],
+        labels: &[u32],
+        verdicts: &mut Verdicts,
+        observer: &mut impl Observer,
+    ) -> Result<()> {
+        let judged = self.judged()?;
+        for (row, &at) in chunk.iter().enumerate() {
+            let prediction = judged.prediction[row];
+            verdicts.adversarial[at] = prediction;
+            if self.withstands(labels[at], prediction) {
+                continue;
+            }
+            let (clean, adversarial) = (judged.clean(row), judged.adversarial(row));
+            let distance = self.threat.norm.distance(clean, adversarial);
+            let near = distance <= self.threat.epsilon.value();
+            if !judged.in_box(row) || !(near || self.minimum_norm) {
+                verdicts.outside += 1;
+                continue;
+            }
+            verdicts.outside += usize::from(!near);
+            verdicts.robust[at] = !near;
+            if distance < verdicts.distance[at] {
+                verdicts.distance[at] = distance;
+                observer.broken(Witness { at, clean, adversarial, prediction, distance })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the search remembers of examples at these rows of the batch, by where they stand: to go on with later.
+    fn save<'s>(
+        &self,
+        rows: impl Iterator<Item = (usize, &'s usize)>,
+        kept: &mut BTreeMap<usize, Vec<Vec<f32>>>,
+    ) -> Result<()> {
+        let names: Vec<&str> = self.state.iter().map(String::as_str).collect();
+        let state: Vec<Vec<f32>> = self.store.read(&names)?.into_iter().map(Host::into_f32).collect();
+        for (row, &at) in rows {
+            kept.insert(at, state.iter().map(|all| row_of(all, row, self.batch).to_vec()).collect());
+        }
+        Ok(())
+    }
+
+    /// Writes what was saved of the examples at `chunk` to the rows of the batch, the last one's to those left.
+    fn restore(&self, chunk: &[usize], kept: &BTreeMap<usize, Vec<Vec<f32>>>) -> Result<()> {
+        let rows = (0..self.batch).map(|row| chunk[row.min(chunk.len() - 1)]);
+        for (which, name) in self.state.iter().enumerate() {
+            let values = rows.clone().filter_map(|at| kept.get(&at)).flat_map(|state| &state[which]);
+            self.store.write_f32(name, &values.copied().collect::<Vec<_>>())?;
+        }
+        Ok(())
     }
 
     /// The adversarial images of one run of the attack on these examples.
@@ -247,24 +509,52 @@ impl Evaluation {
     pub fn images(&self, examples: &[u32], seed: u64) -> Result<Vec<Adversarial>> {
         let mut all = Vec::with_capacity(examples.len());
         for chunk in examples.chunks(self.batch) {
-            self.load(chunk, seed, 0)?;
-            Program::new(vec![self.attack.loading(), Step::Run(&self.judge_clean)]).run()?;
-            let (clean_class, clean_confidence) = self.predictions()?;
-            self.attack_program().run()?;
-            let (class, confidence) = self.predictions()?;
-            let clean = self.store.read_f32(&self.names.of("x"))?;
-            let adversarial = self.store.read_f32(&self.names.of("adversarial"))?;
-            for (i, &example) in chunk.iter().enumerate() {
-                let pixels = i * self.image..(i + 1) * self.image;
-                all.push(Adversarial {
-                    example,
-                    clean: clean[pixels.clone()].to_vec(),
-                    adversarial: adversarial[pixels].to_vec(),
-                    clean_prediction: (clean_class[i], clean_confidence[i]),
-                    adversarial_prediction: (class[i], confidence[i]),
-                });
-            }
+            self.load(chunk, seed, 0, 0)?;
+            Program::new(vec![Step::Run(&self.load), Step::Run(&self.judge_clean)]).run()?;
+            let clean = self.judged()?;
+            self.program(0, self.steps).run()?;
+            let attacked = self.judged()?;
+            all.extend(chunk.iter().enumerate().map(|(row, &example)| Adversarial {
+                example,
+                clean: attacked.clean(row).to_vec(),
+                adversarial: attacked.adversarial(row).to_vec(),
+                clean_prediction: (clean.prediction[row], clean.confidence[row]),
+                adversarial_prediction: (attacked.prediction[row], attacked.confidence[row]),
+            }));
         }
         Ok(all)
+    }
+}
+
+/// Row `row` of `rows`.
+fn row_of(all: &[f32], row: usize, rows: usize) -> &[f32] {
+    let len = all.len() / rows.max(1);
+    &all[row * len..(row + 1) * len]
+}
+
+impl Judged {
+    fn rows(&self) -> usize {
+        self.prediction.len()
+    }
+
+    fn clean(&self, row: usize) -> &[f32] {
+        row_of(&self.clean, row, self.rows())
+    }
+
+    fn adversarial(&self, row: usize) -> &[f32] {
+        row_of(&self.adversarial, row, self.rows())
+    }
+
+    /// Whether an adversarial image lies in its box, by its bits.
+    fn in_box(&self, row: usize) -> bool {
+        let image = self.adversarial(row);
+        match &self.bounds {
+            None => image.iter().all(|x| (0.0..=1.0).contains(x)),
+            Some(bounds) => {
+                let [lower, upper] = bounds.each_ref().map(|all| row_of(all, row, self.rows()));
+                let within = |((x, lower), upper)| lower <= x && x <= upper;
+                image.iter().zip(lower).zip(upper).all(within)
+            }
+        }
     }
 }

@@ -220,32 +220,9 @@ impl RecordedAttack {
         augment: Augment,
     ) -> Tape {
         let tape = Tape::new();
-        let images = on.images(batch);
-        let draw = names.draw(&tape, batch);
-        let all = tape.source(&names.images(), images.with(0, on.examples), on.inputs.dtype());
-        let all_labels = tape.source(&names.all_labels(), [on.examples], DType::U32);
-        let load = |example| loaded(&tape, names, all, augment, Draw { example, ..draw });
-        let x = tape.scope("load", || {
-            let (x, labels) = match names.soft {
-                None => (load(draw.example), all_labels.gather_rows(draw.example)),
-                Some(classes) => {
-                    let (x, labels, targets) =
-                        mixing::record(&tape, names, images, classes, all_labels, load);
-                    tape.assign(&names.of("targets"), targets);
-                    (x, labels)
-                }
-            };
-            tape.assign(&names.of("x"), x);
-            tape.assign(&names.of("labels"), labels);
-            x
-        });
-        let radius = names.source(&tape, "radius", [], DType::F32);
-        let step = names.source(&tape, "step", [], DType::F32);
+        let ball = record_batch(attack.threat().norm, on, names, &tape, batch, augment);
         tape.scope("start", || {
-            let ball = names.ball_around(&tape, attack.threat().norm, x, radius, step);
-            tape.assign(&names.of("lower"), ball.lower);
-            tape.assign(&names.of("upper"), ball.upper);
-            tape.assign(&names.of("adversarial"), attack.start(&ball, draw, purpose));
+            tape.assign(&names.of("adversarial"), attack.start(&ball, names.draw(&tape, batch), purpose));
             if attack.keeps_best() || attack.restarts() > 1 {
                 // Below every loss there is.
                 tape.assign(&names.of("best_loss"), tape.fill([batch], -1.0));
@@ -298,57 +275,7 @@ impl RecordedAttack {
         freeze: bool,
     ) -> Tape {
         let tape = Tape::new();
-        let images = on.images(batch);
-        let (_, labels, current) = names.batch(&tape, images);
-        let net = Net::new(&tape, on.mode).with_draw(names.draw(&tape, batch));
-        let logits = on.architecture.forward(&net, current);
-        let losses = || ascended(attack, on, &net, names, current, logits);
-        // A step goes by the gradient's direction alone, and in half precision it has to be in range.
-        let gradient = match (on.precision, on.mode) {
-            (Precision::F16, Mode::Eval) => {
-                let direction = tape.scope("loss'", || match attack.ascends() {
-                    Ascent::CrossEntropy if names.soft.is_none() => logits.cross_entropy_direction(labels),
-                    _ => {
-                        let by_logits = tape.grad(losses(), &[logits])[0];
-                        by_logits / by_logits.abs().amax(&[1]).affine(1.0, 1e-30)
-                    }
-                });
-                tape.weighted_grad(logits, direction, &[current])[0]
-            }
-            (Precision::F16, _) => {
-                let loss = tape.scope("loss", || losses().scale(HALF_SCALE));
-                tape.grad(loss, &[current])[0]
-            }
-            (Precision::F32, _) => {
-                let loss = tape.scope("loss", losses);
-                tape.grad(loss, &[current])[0]
-            }
-        };
-        tape.scope("attack", || {
-            // An example that is broken takes a step of length 0. Linf leaves it as it is then; a projection into
-            // another ball may move its last bits, so there the old value is chosen.
-            let norm = attack.threat().norm;
-            let standing = standing(attack, on.architecture.verdict(logits), labels);
-            let standing = standing.reshape([batch, 1, 1, 1]);
-            let mut ball = names.ball(&tape, norm, images);
-            if freeze && norm == Norm::Linf {
-                ball.step = standing * ball.step;
-            }
-            let mut moved = attack.step(&ball, current, gradient);
-            if freeze && norm != Norm::Linf {
-                moved = standing.broadcast_to(images).select(moved, current);
-            }
-            tape.assign(&names.of("adversarial"), moved);
-            if attack.keeps_gradient() {
-                tape.assign(&names.of("gradient"), gradient);
-            }
-            if attack.keeps_best() {
-                keep_best(names, current, losses());
-            }
-        });
-        for (name, value) in net.updates() {
-            tape.assign(&name, value);
-        }
+        record_ascent(attack, on, names, &tape, batch, freeze);
         tape
     }
 
@@ -388,6 +315,105 @@ impl RecordedAttack {
     /// One step alone.
     pub fn stepping(&self) -> Step<'_> {
         Step::Run(&self.step)
+    }
+}
+
+/// Records what loads a batch: images, labels and the bounds of the ball around each, which is returned.
+pub(super) fn record_batch<'t>(
+    norm: Norm,
+    on: Classifier<'_>,
+    names: &Names,
+    tape: &'t Tape,
+    batch: usize,
+    augment: Augment,
+) -> Ball<'t> {
+    let images = on.images(batch);
+    let draw = names.draw(tape, batch);
+    let all = tape.source(&names.images(), images.with(0, on.examples), on.inputs.dtype());
+    let all_labels = tape.source(&names.all_labels(), [on.examples], DType::U32);
+    let load = |example| loaded(tape, names, all, augment, Draw { example, ..draw });
+    let x = tape.scope("load", || {
+        let (x, labels) = match names.soft {
+            None => (load(draw.example), all_labels.gather_rows(draw.example)),
+            Some(classes) => {
+                let (x, labels, targets) = mixing::record(tape, names, images, classes, all_labels, load);
+                tape.assign(&names.of("targets"), targets);
+                (x, labels)
+            }
+        };
+        tape.assign(&names.of("x"), x);
+        tape.assign(&names.of("labels"), labels);
+        x
+    });
+    let radius = names.source(tape, "radius", [], DType::F32);
+    let step = names.source(tape, "step", [], DType::F32);
+    tape.scope("start", || {
+        let ball = names.ball_around(tape, norm, x, radius, step);
+        tape.assign(&names.of("lower"), ball.lower);
+        tape.assign(&names.of("upper"), ball.upper);
+        ball
+    })
+}
+
+/// Records a step of ascent on `tape`, see [`RecordedAttack::record_step`].
+pub(super) fn record_ascent(
+    attack: &dyn Attack,
+    on: Classifier<'_>,
+    names: &Names,
+    tape: &Tape,
+    batch: usize,
+    freeze: bool,
+) {
+    let images = on.images(batch);
+    let (_, labels, current) = names.batch(tape, images);
+    let net = Net::new(tape, on.mode).with_draw(names.draw(tape, batch));
+    let logits = on.architecture.forward(&net, current);
+    let losses = || ascended(attack, on, &net, names, current, logits);
+    // A step goes by the gradient's direction alone, and in half precision it has to be in range.
+    let gradient = match (on.precision, on.mode) {
+        (Precision::F16, Mode::Eval) => {
+            let direction = tape.scope("loss'", || match attack.ascends() {
+                Ascent::CrossEntropy if names.soft.is_none() => logits.cross_entropy_direction(labels),
+                _ => {
+                    let by_logits = tape.grad(losses(), &[logits])[0];
+                    by_logits / by_logits.abs().amax(&[1]).affine(1.0, 1e-30)
+                }
+            });
+            tape.weighted_grad(logits, direction, &[current])[0]
+        }
+        (Precision::F16, _) => {
+            let loss = tape.scope("loss", || losses().scale(HALF_SCALE));
+            tape.grad(loss, &[current])[0]
+        }
+        (Precision::F32, _) => {
+            let loss = tape.scope("loss", losses);
+            tape.grad(loss, &[current])[0]
+        }
+    };
+    tape.scope("attack", || {
+        // An example that is broken takes a step of length 0. Linf leaves it as it is then; a projection into
+        // another ball may move its last bits, so there the old value is chosen.
+        let norm = attack.threat().norm;
+        let standing = standing(attack, on.architecture.verdict(logits), labels);
+        let standing = standing.reshape([batch, 1, 1, 1]);
+        let mut ball = names.ball(tape, norm, images);
+        if freeze && norm == Norm::Linf {
+            ball.step = standing * ball.step;
+        }
+        let mut moved = attack.step(&ball, current, gradient);
+        if freeze && norm != Norm::Linf {
+            moved = standing.broadcast_to(images).select(moved, current);
+        }
+        tape.assign(&names.of("adversarial"), moved);
+        if attack.keeps_gradient() {
+            tape.assign(&names.of("gradient"), gradient);
+        }
+        if attack.keeps_best() {
+            keep_best(names, current, losses());
+        }
+    });
+    for (name, value) in net.updates() {
+        tape.assign(&name, value);
     }
 }
 

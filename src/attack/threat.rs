@@ -89,6 +89,20 @@ impl FromStr for Norm {
     }
 }
 
+impl Norm {
+    /// How far `other` is from `x`, in f64 from the bits: exact under Linf, as differences of f32 are in f64 for all
+    /// but the most unlike magnitudes.
+    pub fn distance(self, x: &[f32], other: &[f32]) -> f64 {
+        let changes = x.iter().zip(other).map(|(&x, &other)| (f64::from(other) - f64::from(x)).abs());
+        match self {
+            // A NaN is further than any distance.
+            Norm::Linf => changes.fold(0.0, |most, change| if change <= most { most } else { change }),
+            Norm::L2 => changes.map(|change| change * change).sum::<f64>().sqrt(),
+            Norm::L1 => changes.sum(),
+        }
+    }
+}
+
 impl fmt::Display for Norm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

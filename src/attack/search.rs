@@ -1,0 +1,270 @@
+//! Attacks that carry state of their own for each example from step to step, and how all attacks are recorded for
+//! evaluation.
+//!
+//! An attack is two recordings: where it starts, and what a step does. Both read and keep named tensors whose first
+//! axis is the batch; everything an attack remembers of an example is a row of those. That is why the evaluation may
+//! stop between steps, drop the examples that are broken, and go on with the others in other batches: rows move, and
+//! nothing else is remembered. Random numbers are a function of the example, the run and the step, so that it changes
+//! no result either.
+
+use super::recorded::record_ascent;
+use super::{Ascent, Attack, Ball, Classifier, Names, ThreatModel};
+use crate::nn::Net;
+use crate::shape::{DType, Shape};
+use crate::tape::{Draw, Purpose, Tape, Var};
+use std::cell::Cell;
+
+/// Which of the search's runs is under way, from 0: a scalar.
+pub(super) const RUN: &str = "run";
+/// Steps done, u32 `[1]`.
+pub(super) const NOW: &str = "now";
+/// 0, 1, 2, ... as u32 `[steps + 1]`.
+pub(super) const SAME: &str = "same";
+/// 1, 2, 3, ... as u32 `[steps + 1]`.
+pub(super) const NEXT: &str = "next";
+/// What the random numbers of each step are counted by, u32 `[steps, 2]`: (restart and run, step from 1).
+pub(super) const COUNTERS: &str = "counters";
+
+/// An attack as evaluation runs it: a start, and a step that is repeated.
+///
+/// What it must leave in the tensor `adversarial` ([`Site::keep_adversarial`]), `[B,H,W,C]`: a misclassified image for
+/// an example that it has broken, any image of the box else. Whether an image breaks its example is judged outside, by
+/// a forward pass and by its exact bits ([`super::Evaluation::run`]).
+pub trait Search: Send + Sync {
+    /// Its name, as "APGD-CE".
+    fn name(&self) -> String;
+
+    /// What it may do. A minimum-norm attack looks for the nearest image in this norm; epsilon is what is asked for
+    /// in the end.
+    fn threat(&self) -> &ThreatModel;
+
+    /// All that a robust accuracy must be printed with: "APGD-CE, Linf 8/255, 100 steps".
+    fn line(&self) -> String;
+
+    /// Times that [`Search::step`] is run.
+    fn steps(&self) -> usize;
+
+    /// Steps after which the evaluation looks for examples that are broken, and drops them. A look costs a forward pass
+    /// and moving state through the host.
+    fn steps_between_looks(&self) -> usize {
+        self.steps()
+    }
+
+    /// Whether it draws random numbers, so that restarts differ.
+    fn is_random(&self) -> bool;
+
+    /// Runs that differ in more than random numbers, as in the class each goes for ([`Site::run`]): an evaluation does
+    /// all of them for each restart, each on the examples that still stand.
+    fn runs(&self, _classes: usize) -> u32 {
+        1
+    }
+
+    /// Whether it looks for the nearest adversarial image instead of any one in the ball: what it finds may lie
+    /// outside the ball, and is worth keeping for its distance.
+    fn is_minimum_norm(&self) -> bool {
+        false
+    }
+
+    /// The class that is to be predicted, where any other misclassification does not count.
+    fn wants(&self) -> Option<u32> {
+        None
+    }
+
+    /// Length of a step, where the step size is one number: the tensor `step` of its ball.
+    fn step_size(&self) -> f64 {
+        0.0
+    }
+
+    /// Numbers that differ from step to step, `steps` of each: [`Site::number`] reads them.
+    fn tables(&self) -> Vec<(&'static str, Vec<f64>)> {
+        Vec::new()
+    }
+
+    /// Records the start of a run.
+    fn start<'t>(&self, site: &Site<'_, 't>);
+
+    /// Records a step.
+    fn step<'t>(&self, site: &Site<'_, 't>);
+}
+
+/// Where an attack is recorded: a batch of a data set, a network, and the state of the attack.
+pub struct Site<'a, 't> {
+    /// The tape.
+    pub tape: &'t Tape,
+    /// The network.
+    pub on: Classifier<'a>,
+    /// Images of the batch.
+    pub batch: usize,
+    /// The clean images `[B,H,W,C]`, radius, step and bounds, as scalars and tensors on the tape.
+    pub ball: Ball<'t>,
+    /// Their classes, u32 `[B]`.
+    pub labels: Var<'t>,
+    names: Names,
+    /// Steps of the tables.
+    steps: usize,
+    /// Whether this is a step, and not the start.
+    stepping: bool,
+    /// Whether anything recorded asks which step it is.
+    counts: Cell<bool>,
+}
+
+impl<'a, 't> Site<'a, 't> {
+    /// Where the start of `search` is recorded, or a step, on a tape of its own; [`Site::count`] ends it.
+    pub(super) fn new(
+        tape: &'t Tape,
+        search: &dyn Search,
+        on: Classifier<'a>,
+        names: &Names,
+        batch: usize,
+        stepping: bool,
+    ) -> Site<'a, 't> {
+        let ball = names.ball(tape, search.threat().norm, on.images(batch));
+        let labels = names.source(tape, "labels", [batch], DType::U32);
+        let (steps, counts) = (search.steps(), Cell::new(false));
+        Site { tape, on, batch, ball, labels, names: names.clone(), steps, stepping, counts }
+    }
+
+    /// The step under way, u32 `[1]`.
+    fn now(&self) -> Var<'t> {
+        self.counts.set(true);
+        self.names.source(self.tape, NOW, [1], DType::U32)
+    }
+
+    /// Records that the step is done, where anything in it asks for its number. Integers are moved on a device, never
+    /// calculated with, and no launch reads and writes one tensor of them: the next number is looked up in one table
+    /// and copied by another.
+    pub(super) fn count(&self) {
+        if self.counts.get() {
+            let table = |name| self.names.source(self.tape, name, [self.steps + 1], DType::U32);
+            let next = table(NEXT).gather_rows(self.now());
+            self.tape.assign(&self.names.of(NOW), table(SAME).gather_rows(next));
+        }
+    }
+
+    /// What random numbers are a function of: example, restart and run, and step (0 at the start, then from 1). Streams
+    /// of [`Purpose::EVALUATION_START`] are for evaluation.
+    pub fn draw(&self) -> Draw<'t> {
+        let mut draw = self.names.draw(self.tape, self.batch);
+        if self.stepping {
+            let counters = self.names.source(self.tape, COUNTERS, [self.steps, 2], DType::U32);
+            draw.counter = counters.gather_rows(self.now()).reshape([2]);
+        }
+        draw
+    }
+
+    /// The clean images, `[B,H,W,C]`.
+    pub fn x(&self) -> Var<'t> {
+        self.ball.x
+    }
+
+    /// Logits `[B, classes]` of images `[B,H,W,C]`: the network's, dummy classes being taken together with what they
+    /// stand for.
+    pub fn logits(&self, images: Var<'t>) -> Var<'t> {
+        let net = Net::new(self.tape, self.on.mode).with_draw(self.names.draw(self.tape, self.batch));
+        self.on.architecture.verdict(self.on.architecture.forward(&net, images))
+    }
+
+    /// Columns of the logits.
+    pub fn classes(&self) -> usize {
+        self.on.architecture.classes()
+    }
+
+    /// A shape of one number an example that broadcasts over images: `[B,1,1,1]`.
+    pub fn per_example(&self) -> Shape {
+        Shape::new(&[self.batch, 1, 1, 1])
+    }
+
+    /// Which of [`Search::runs`] is under way, from 0: a scalar.
+    pub fn run(&self) -> Var<'t> {
+        self.names.source(self.tape, RUN, Shape::scalar(), DType::F32)
+    }
+
+    /// The number of table `name` ([`Search::tables`]) for this step, a scalar; at the start, that of the first step.
+    pub fn number(&self, name: &str) -> Var<'t> {
+        let table = self.names.source(self.tape, &table_name(name), [self.steps], DType::F32);
+        let number = match self.stepping {
+            true => table.gather_rows(self.now()),
+            false => table.slice(0, 0, 1),
+        };
+        number.reshape(Shape::scalar())
+    }
+
+    /// What the attack remembers as `name`, as it was before this step; its first axis is the batch.
+    pub fn state(&self, name: &str, shape: impl Into<Shape>) -> Var<'t> {
+        self.names.source(self.tape, &state_name(name), shape, DType::F32)
+    }
+
+    /// Remembers `value` as `name` from here on. A start keeps all that a step reads.
+    pub fn keep(&self, name: &str, value: Var<'t>) {
+        self.tape.assign(&self.names.of(&state_name(name)), value);
+    }
+
+    /// The image that was kept last for each example, `[B,H,W,C]`.
+    pub fn adversarial(&self) -> Var<'t> {
+        self.names.source(self.tape, "adversarial", self.x().shape(), DType::F32)
+    }
+
+    /// Keeps these images, see [`Search`].
+    pub fn keep_adversarial(&self, images: Var<'t>) {
+        self.tape.assign(&self.names.of("adversarial"), images);
+    }
+}
+
+/// What is remembered as `name`, as [`Names::of`] takes it.
+fn state_name(name: &str) -> String {
+    format!("state/{name}")
+}
+
+/// The table `name`, as [`Names::of`] takes it.
+pub(super) fn table_name(name: &str) -> String {
+    format!("table/{name}")
+}
+
+/// Whether `tensor` is something that an attack under `names` remembers of each example.
+pub(super) fn is_state(names: &Names, tensor: &str) -> bool {
+    tensor == names.of("adversarial") || tensor.starts_with(&names.of(&state_name("")))
+}
+
+/// An [`Attack`] as a search: its iterates are the adversarial images, and an example that is broken stays as it is.
+pub struct Ascending<'a>(pub &'a dyn Attack);
+
+impl Search for Ascending<'_> {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn threat(&self) -> &ThreatModel {
+        self.0.threat()
+    }
+
+    fn line(&self) -> String {
+        self.0.line()
+    }
+
+    fn steps(&self) -> usize {
+        self.0.steps()
+    }
+
+    fn is_random(&self) -> bool {
+        self.0.is_random()
+    }
+
+    fn wants(&self) -> Option<u32> {
+        match self.0.ascends() {
+            Ascent::CrossEntropy | Ascent::Kl => None,
+            Ascent::Towards(class) => Some(class),
+        }
+    }
+
+    fn step_size(&self) -> f64 {
+        self.0.step_size()
+    }
+
+    fn start<'t>(&self, site: &Site<'_, 't>) {
+        site.keep_adversarial(self.0.start(&site.ball, site.draw(), Purpose::EVALUATION_START));
+    }
+
+    fn step<'t>(&self, site: &Site<'_, 't>) {
+        record_ascent(self.0, site.on, &site.names, site.tape, site.batch, true);
+    }
+}

@@ -1,0 +1,273 @@
+//! Attacks that remember something of each example: rows move between batches, and nothing changes by it.
+
+use adamant::attack::{
+    Ascending, Attack, Classifier, Evaluation, Inputs, Norm, Observer, Pgd, Search, Site, ThreatModel,
+    Verdicts, Witness,
+};
+use adamant::data::Dataset;
+use adamant::nn::architectures;
+use adamant::nn::{Architecture, Mode, Params};
+use adamant::plan::Precision;
+use adamant::tape::Purpose;
+use adamant::train::{checkpoint, examples};
+use adamant::{Device, Result, Store, data};
+use std::path::Path;
+
+const IMAGES: usize = 120;
+
+/// A random walk that keeps the best of what it saw: it draws, counts, reads a table, and remembers two things.
+struct Walk {
+    threat: ThreatModel,
+    steps: usize,
+    looks: usize,
+}
+
+impl Search for Walk {
+    fn name(&self) -> String {
+        "walk".into()
+    }
+
+    fn threat(&self) -> &ThreatModel {
+        &self.threat
+    }
+
+    fn line(&self) -> String {
+        format!("walk, {}, {} steps, a look every {}", self.threat, self.steps, self.looks)
+    }
+
+    fn steps(&self) -> usize {
+        self.steps
+    }
+
+    fn steps_between_looks(&self) -> usize {
+        self.looks
+    }
+
+    fn is_random(&self) -> bool {
+        true
+    }
+
+    fn runs(&self, _classes: usize) -> u32 {
+        2
+    }
+
+    fn tables(&self) -> Vec<(&'static str, Vec<f64>)> {
+        vec![("length", (0..self.steps).map(|step| 0.2 / (1.0 + step as f64)).collect())]
+    }
+
+    fn start<'t>(&self, site: &Site<'_, 't>) {
+        let start = site.ball.random_start(site.draw(), Purpose::EVALUATION_START, true);
+        site.keep("best", start);
+        site.keep("loss", site.logits(start).cross_entropy(site.labels));
+        site.keep_adversarial(start);
+    }
+
+    fn step<'t>(&self, site: &Site<'_, 't>) {
+        let (images, one) = (site.x().shape(), [site.batch]);
+        let (best, loss) = (site.state("best", images), site.state("loss", one));
+        let noise = site.draw().uniform(Purpose::EVALUATION_START.stream(1), images).affine(2.0, -1.0);
+        // Of the second run the steps are half as long.
+        let length = site.number("length") * site.run().affine(-0.5, 1.0);
+        let candidate = site.ball.project(best + noise.sign() * length);
+        let now = site.logits(candidate).cross_entropy(site.labels);
+        let better = now.greater(loss).reshape(site.per_example()).broadcast_to(images);
+        let best = better.select(candidate, best);
+        site.keep("best", best);
+        site.keep("loss", now.max(loss));
+        site.keep_adversarial(best);
+    }
+}
+
+/// PGD that is looked at every so many steps.
+struct Looked<'a>(Ascending<'a>, usize);
+
+impl Search for Looked<'_> {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn threat(&self) -> &ThreatModel {
+        self.0.threat()
+    }
+
+    fn line(&self) -> String {
+        format!("{}, a look every {}", self.0.line(), self.1)
+    }
+
+    fn steps(&self) -> usize {
+        self.0.steps()
+    }
+
+    fn steps_between_looks(&self) -> usize {
+        self.1
+    }
+
+    fn is_random(&self) -> bool {
+        self.0.is_random()
+    }
+
+    fn step_size(&self) -> f64 {
+        self.0.step_size()
+    }
+
+    fn start<'t>(&self, site: &Site<'_, 't>) {
+        self.0.start(site);
+    }
+
+    fn step<'t>(&self, site: &Site<'_, 't>) {
+        self.0.step(site);
+    }
+}
+
+/// The hardened network of the house and test images of its sample.
+struct Subject {
+    store: Store,
+    architecture: Box<dyn Architecture>,
+    data: Dataset,
+}
+
+impl Subject {
+    fn new(device: &Device) -> Subject {
+        let data = data::load("mnist").unwrap().test;
+        let architecture = architectures::by_name("mnist-fast", data.image, data.classes).unwrap();
+        let params = Params::of(architecture.as_ref()).unwrap();
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mnist-fast-pgd/weights.safetensors");
+        let weights = checkpoint::load_weights(&file, architecture.as_ref(), &params).unwrap();
+        let store = Store::new(device);
+        checkpoint::put_weights(&store, &params, &weights).unwrap();
+        examples::put(&store, "test", &data).unwrap();
+        Subject { store, architecture, data }
+    }
+
+    fn verdicts(&self, search: &dyn Search, batch: usize, observer: impl Observer) -> Result<Verdicts> {
+        let on = Classifier {
+            architecture: self.architecture.as_ref(),
+            mode: Mode::Eval,
+            examples: self.data.len(),
+            inputs: Inputs::Images,
+            precision: Precision::F32,
+        };
+        let judge = Evaluation::compile_search(&self.store, search, on, "test", batch)?;
+        let all: Vec<u32> = (0..IMAGES as u32).collect();
+        judge.run(&all, &self.data.labels[..IMAGES], 1, 3, observer)
+    }
+}
+
+fn threat(norm: Norm, epsilon: &str) -> ThreatModel {
+    ThreatModel { norm, epsilon: epsilon.parse().unwrap() }
+}
+
+#[test]
+fn neither_looks_nor_batches_change_a_verdict() {
+    for device in [Device::cpu(), Device::gpu(&Device::adapters()[0]).unwrap()] {
+        let subject = Subject::new(&device);
+        let walk = |looks| Walk { threat: threat(Norm::Linf, "0.7"), steps: 12, looks };
+        let want = subject.verdicts(&walk(12), IMAGES, |_, _| {}).unwrap();
+        let broken = want.clean_count() - want.robust_count();
+        assert!(broken > 5, "the walk breaks {broken} images: too few to tell anything by");
+        for (looks, batch) in [(12, 7), (5, IMAGES), (5, 7), (1, 50)] {
+            let got = subject.verdicts(&walk(looks), batch, |_, _| {}).unwrap();
+            // A look may find an image broken that a later step would have left: the walk climbs the loss alone.
+            let lost = (0..IMAGES).filter(|&i| got.robust[i] && !want.robust[i]).count();
+            assert_eq!(lost, 0, "a look every {looks}, batches of {batch}, {}", device.describe());
+        }
+        // The same looks: the same to the bit.
+        let want = subject.verdicts(&walk(5), IMAGES, |_, _| {}).unwrap();
+        assert_eq!(subject.verdicts(&walk(5), 7, |_, _| {}).unwrap(), want, "{}", device.describe());
+    }
+}
+
+#[test]
+fn ascent_that_is_looked_at_is_the_same_ascent() {
+    let subject = Subject::new(&Device::cpu());
+    for (norm, epsilon, step) in [(Norm::Linf, "0.3", "0.05"), (Norm::L2, "2", "0.4"), (Norm::L1, "20", "5")]
+    {
+        let threat = threat(norm, epsilon);
+        let pgd = Pgd { threat, steps: 10, step_size: step.parse().unwrap(), random_start: true };
+        let whole = subject.verdicts(&Ascending(&pgd), 50, |_, _| {}).unwrap();
+        assert!(whole.robust_count() < whole.clean_count(), "{} breaks nothing", pgd.line());
+        for (looks, batch) in [(3, 50), (1, 11)] {
+            let looked = subject.verdicts(&Looked(Ascending(&pgd), looks), batch, |_, _| {}).unwrap();
+            assert_eq!(looked, whole, "{}, a look every {looks}", pgd.line());
+        }
+    }
+}
+
+/// Checks what it is told of.
+#[derive(Default)]
+struct Checks {
+    progress: Vec<(usize, usize)>,
+    witnesses: Vec<(usize, u32, f64)>,
+    threat: Option<ThreatModel>,
+}
+
+impl Observer for &mut Checks {
+    fn progress(&mut self, done: usize, all: usize) {
+        self.progress.push((done, all));
+    }
+
+    fn broken(&mut self, witness: Witness<'_>) -> Result<()> {
+        let threat = self.threat.as_ref().unwrap();
+        let distance = threat.norm.distance(witness.clean, witness.adversarial);
+        assert_eq!(distance, witness.distance);
+        assert!(distance <= threat.epsilon.value());
+        assert!(witness.adversarial.iter().all(|x| (0.0..=1.0).contains(x)));
+        self.witnesses.push((witness.at, witness.prediction, distance));
+        Ok(())
+    }
+}
+
+#[test]
+fn every_broken_example_has_one_witness_and_progress_ends_at_the_end() {
+    let subject = Subject::new(&Device::cpu());
+    let walk = Walk { threat: threat(Norm::Linf, "0.4"), steps: 12, looks: 5 };
+    let mut checks = Checks { threat: Some(walk.threat.clone()), ..Checks::default() };
+    let verdicts = subject.verdicts(&walk, 50, &mut checks).unwrap();
+    let mut told: Vec<usize> = checks.witnesses.iter().map(|witness| witness.0).collect();
+    told.sort_unstable();
+    let broken: Vec<usize> = (0..IMAGES).filter(|&i| !verdicts.robust[i]).collect();
+    assert_eq!(told, broken);
+    for &(at, prediction, distance) in &checks.witnesses {
+        assert_ne!(prediction, subject.data.labels[at]);
+        assert_eq!(verdicts.distance[at], distance);
+        assert_eq!(distance == 0.0, !verdicts.correct[at]);
+    }
+    assert_eq!(verdicts.outside, 0);
+    assert!(checks.progress.windows(2).all(|pair| pair[0].0 <= pair[1].0), "{:?}", checks.progress);
+    assert!(checks.progress.iter().all(|&(done, all)| done <= all), "{:?}", checks.progress);
+}
+
+#[test]
+fn a_table_of_another_length_is_refused() {
+    struct Short(Walk);
+    impl Search for Short {
+        fn name(&self) -> String {
+            self.0.name()
+        }
+        fn threat(&self) -> &ThreatModel {
+            self.0.threat()
+        }
+        fn line(&self) -> String {
+            self.0.line()
+        }
+        fn steps(&self) -> usize {
+            self.0.steps()
+        }
+        fn is_random(&self) -> bool {
+            self.0.is_random()
+        }
+        fn tables(&self) -> Vec<(&'static str, Vec<f64>)> {
+            vec![("length", vec![0.1; 5])]
+        }
+        fn start<'t>(&self, site: &Site<'_, 't>) {
+            self.0.start(site);
+        }
+        fn step<'t>(&self, site: &Site<'_, 't>) {
+            self.0.step(site);
+        }
+    }
+    let subject = Subject::new(&Device::cpu());
+    let walk = Walk { threat: threat(Norm::Linf, "0.4"), steps: 12, looks: 12 };
+    let error = subject.verdicts(&Short(walk), 50, |_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("length") && error.contains('5'), "{error}");
+}
