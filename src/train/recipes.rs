@@ -32,9 +32,11 @@ pub const BUILT_IN: &[BuiltIn] = built_in! {
     "cifar10-rice-pgd"
     "cifar10-trades"
     "cifar10-trades-awp"
+    "fashion-mnist-fast-pgd"
     "gtsrb-fgsm-rs"
     "mnist-fast-fgsm-rs"
     "mnist-fast-pgd"
+    "mnist-fast-pgd40"
     "mnist-madry-pgd"
     "mnist-trades"
 };
