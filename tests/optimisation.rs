@@ -103,6 +103,75 @@ fn batch_norm_in_parts_moves_running_statistics_with_every_part() {
     assert_ne!(moved(0), moved(1));
 }
 
+/// Running statistics after two batches of `torch.nn.BatchNorm1d(2, momentum=0.01, dtype=torch.float64)`, and of one with
+/// its usual momentum of 0.1.
+#[test]
+fn batch_norm_moves_running_statistics_by_its_momentum_as_pytorch_does() {
+    let after = |momentum: Option<f64>| {
+        let store = Store::new(&Device::reference());
+        for (name, value) in
+            [("bn.running_mean", 0.0), ("bn.running_var", 1.0), ("bn.weight", 1.0), ("bn.bias", 0.0)]
+        {
+            store.put(name, [2], &Host::F64(vec![value; 2])).unwrap();
+        }
+        for (name, values) in
+            [("first", [1.0, 2.0, 3.0, -1.0, 5.0, 0.5]), ("second", [0.5, 4.0, 2.0, -3.0, -1.0, 1.0])]
+        {
+            store.put(name, [3, 2], &Host::F64(values.to_vec())).unwrap();
+        }
+        let tape = Tape::new();
+        let net = Net::new(&tape, Mode::Train);
+        let both = || {
+            for batch in ["first", "second"] {
+                net.batch_norm("bn", tape.source(batch, [3, 2], DType::F32));
+            }
+        };
+        match momentum {
+            Some(momentum) => net.at_momentum(momentum, both),
+            None => both(),
+        }
+        net.updates().iter().for_each(|(name, value)| tape.assign(name, *value));
+        Plan::compile(&tape, &store).unwrap().run().unwrap();
+        ["bn.running_mean", "bn.running_var"].map(|name| store.read_f64(name).unwrap()).concat()
+    };
+    let close = |ours: &[f64], theirs: [f64; 4]| {
+        assert!(largest_difference(ours, &theirs) < 1e-15, "{ours:?} for {theirs:?}");
+    };
+    close(&after(Some(0.01)), [0.0347, 0.011616666666666668, 1.0422, 1.1257083333333333]);
+    close(&after(None), [0.32, 0.11166666666666666, 1.395, 2.2458333333333336]);
+    assert_eq!(after(Some(0.1)), after(None));
+}
+
+/// A recipe's momentum holds for every pass that moves running statistics: the update's, and in an attack that takes the
+/// batch's statistics, the attack's.
+#[test]
+fn a_recipe_names_the_momentum_of_batch_norm() {
+    let device = Device::reference();
+    let statistics = |batch_norm_momentum: f64, attack: &str| {
+        let recipe = Recipe {
+            model: "preact-resnet18-w1".into(),
+            method: "pgd".into(),
+            attack_batch_norm: attack.into(),
+            batch_norm_momentum,
+            ..recipe()
+        };
+        let network = recipe.network(IMAGE, 10).unwrap();
+        let trainer = Trainer::new(recipe, network, &data(), &device).unwrap();
+        let read = || trainer.store().read_f64("layer1.0.bn1.running_mean").unwrap();
+        let before = read();
+        trainer.next_step().unwrap().run().unwrap();
+        read().iter().zip(before).map(|(after, before)| after - before).collect::<Vec<f64>>()
+    };
+    let (usual, slow) = (statistics(0.1, "eval"), statistics(0.01, "eval"));
+    assert!(usual.iter().all(|moved| moved.abs() > 1e-6), "{usual:?}");
+    let tenth: Vec<f64> = usual.iter().map(|moved| moved / 10.0).collect();
+    assert!(largest_difference(&slow, &tenth) < 1e-12, "{slow:?} for {tenth:?}");
+    assert_ne!(statistics(0.1, "train"), usual, "the attack moves them too");
+    assert!(statistics(0.0, "train").iter().all(|moved| *moved == 0.0));
+    let error = Recipe { batch_norm_momentum: 1.5, ..recipe() }.check().unwrap_err().to_string();
+    assert!(error.contains("batch norm's momentum") && error.contains("from 0 to 1"), "{error}");
+}
+
 #[test]
 fn gradients_are_clipped_to_a_norm_of_all_of_them_together() {
     let device = Device::reference();

@@ -1,6 +1,6 @@
 //! PGD with all that training methods vary of it.
 
-use super::{Ascent, Attack, Ball, Pgd, ThreatModel};
+use super::{Ascent, Attack, Ball, Rational, ThreatModel};
 use crate::error::{Error, Result};
 use crate::tape::{Draw, Purpose, Var};
 use std::str::FromStr;
@@ -37,9 +37,13 @@ impl FromStr for Start {
 /// PGD by its start, what it climbs, its restarts, and whether the best iterate is what it ends with.
 #[derive(Clone, Debug)]
 pub struct InnerPgd {
-    /// Steps and their length.
-    pub pgd: Pgd,
-    /// Where it starts (in place of the attack's own start).
+    /// What it may do.
+    pub threat: ThreatModel,
+    /// Number of steps.
+    pub steps: usize,
+    /// Length of a step.
+    pub step_size: Rational,
+    /// Where it starts.
     pub start: Start,
     /// What it climbs.
     pub ascends: Ascent,
@@ -54,11 +58,11 @@ const NORMAL: f64 = 0.001;
 
 impl Attack for InnerPgd {
     fn name(&self) -> String {
-        self.pgd.name()
+        format!("PGD-{}", self.steps)
     }
 
     fn threat(&self) -> &ThreatModel {
-        &self.pgd.threat
+        &self.threat
     }
 
     fn ascends(&self) -> Ascent {
@@ -74,11 +78,11 @@ impl Attack for InnerPgd {
     }
 
     fn steps(&self) -> usize {
-        self.pgd.steps
+        self.steps
     }
 
     fn step_size(&self) -> f64 {
-        self.pgd.step_size()
+        self.step_size.value()
     }
 
     fn is_random(&self) -> bool {
@@ -102,7 +106,7 @@ impl Attack for InnerPgd {
             Start::Normal => "normal start 0.001",
             Start::None => "no random start",
         };
-        let mut line = format!("{}, {}, step {}, {start}", self.name(), self.pgd.threat, self.pgd.step_size);
+        let mut line = format!("{}, {}, step {}, {start}", self.name(), self.threat, self.step_size);
         if self.ascends == Ascent::Kl {
             line += ", on KL";
         }

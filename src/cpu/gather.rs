@@ -88,15 +88,15 @@ pub(super) fn augmented<T: Float>(
             let (row, y) = (line / h, line % h);
             let draws: [f64; Augment::DRAWS] =
                 std::array::from_fn(|i| uniform[Augment::DRAWS * row + i].to_f64());
-            let change = augment.choose([h, w], draws);
-            let ([top, left], image) = (change.corner, (index[row] as usize).min(last) * h * w * c);
+            let choice = augment.choose([h, w], draws);
+            let ([top, left], image) = (choice.corner, (index[row] as usize).min(last) * h * w * c);
             let from = augment.inside(y + top, h).map(|y| image + y * w * c);
             for (i, out) in block[done..done + run].iter_mut().enumerate() {
                 let (x, channel) = ((column + i) / c, (column + i) % c);
-                let source = if change.mirrored { w - 1 - x } else { x };
+                let source = if choice.mirrored { w - 1 - x } else { x };
                 *out = match (from, augment.inside(source + left, w)) {
-                    (Some(from), Some(source)) if !augment.is_cut([y, x], change.hole) => {
-                        values[usize::from(change.byte(table[from + source * c + channel]))]
+                    (Some(from), Some(source)) if !augment.is_cut([y, x], choice.hole) => {
+                        values[usize::from(choice.byte(table[from + source * c + channel]))]
                     }
                     _ => T::ZERO,
                 };

@@ -133,8 +133,9 @@ impl<'t> Net<'t> {
         let mut running = self.running.borrow_mut();
         let known = running.iter().position(|(have, _)| *have == name);
         let current = known.map_or(before, |i| running[i].1);
-        let new = match self.momentum {
-            None => current.scale(1.0 - BATCH_NORM_MOMENTUM).add_scaled(batch, BATCH_NORM_MOMENTUM * factor),
+        let momentum = self.momentum.get();
+        let new = match self.share {
+            None => current.scale(1.0 - momentum).add_scaled(batch, momentum * factor),
             Some(share) => (batch.scale(factor) - current) * share + current,
         };
         match known {

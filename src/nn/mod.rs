@@ -8,6 +8,7 @@
 mod dummies;
 mod init;
 mod layers;
+mod momentum;
 mod params;
 
 pub mod architectures;
@@ -16,6 +17,7 @@ pub use crate::tape::{Conv2d, Draw, Pool, Tape, Var};
 pub use dummies::{Collapsed, Dummies};
 pub use init::{Init, Scheme};
 pub use layers::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
+pub use momentum::Momentum;
 pub use params::{Layout, Param, Params, Role};
 
 use crate::shape::{DType, Shape};
@@ -72,8 +74,10 @@ pub struct Net<'t> {
     params: RefCell<Vec<Param>>,
     // Running statistics by name, as they are after the passes recorded so far.
     running: RefCell<Vec<(String, Var<'t>)>>,
-    // Share of a new batch in the running statistics, where it is another than PyTorch's default.
-    momentum: Option<Var<'t>>,
+    // Share of a new batch in the running statistics: of the batch norms being recorded, and of all in this pass, where
+    // it has one of its own.
+    momentum: Cell<f64>,
+    share: Option<Var<'t>>,
     // Dropout layers recorded so far: the next one's stream.
     dropouts: Cell<u32>,
 }
@@ -89,7 +93,8 @@ impl<'t> Net<'t> {
             prefix: RefCell::default(),
             params: RefCell::default(),
             running: RefCell::default(),
-            momentum: None,
+            momentum: Cell::new(BATCH_NORM_MOMENTUM),
+            share: None,
             dropouts: Cell::new(0),
         }
     }
@@ -99,9 +104,10 @@ impl<'t> Net<'t> {
         Net { draw: Some(draw), ..self }
     }
 
-    /// This forward pass with a share (a scalar) of the batch in the running statistics of batch norms.
-    pub fn with_momentum(self, momentum: Var<'t>) -> Net<'t> {
-        Net { momentum: Some(momentum), ..self }
+    /// This forward pass with a share (a scalar) of the batch in the running statistics of batch norms, whatever their
+    /// momentum is.
+    pub fn with_share(self, share: Var<'t>) -> Net<'t> {
+        Net { share: Some(share), ..self }
     }
 
     /// The tape it records on.
@@ -129,6 +135,15 @@ impl<'t> Net<'t> {
         let outer = self.scheme.replace(scheme);
         let result = body();
         self.scheme.set(outer);
+        result
+    }
+
+    /// Records what `body` does with a momentum of batch norms: the share of a new batch in their running statistics, 0 to
+    /// 1; outside any it is [`BATCH_NORM_MOMENTUM`].
+    pub fn at_momentum<R>(&self, momentum: f64, body: impl FnOnce() -> R) -> R {
+        let outer = self.momentum.replace(momentum);
+        let result = body();
+        self.momentum.set(outer);
         result
     }
 

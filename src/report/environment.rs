@@ -42,8 +42,10 @@ pub struct DataSource {
     pub name: String,
     /// Where it came from.
     pub source: String,
-    /// Number of images.
-    pub images: usize,
+    /// Number of examples.
+    pub examples: usize,
+    /// What they are: "images", or "feature vectors".
+    pub kind: &'static str,
     /// SHA-256 of its contents, in hexadecimal.
     pub sha256: String,
 }
@@ -55,7 +57,8 @@ impl DataSource {
             part,
             name: dataset.name.clone(),
             source: dataset.source.clone(),
-            images: dataset.len(),
+            examples: dataset.len(),
+            kind: dataset.kind(),
             sha256: dataset.sha256.clone(),
         }
     }
@@ -168,7 +171,8 @@ mod tests {
             part: "train",
             name: "mnist".into(),
             source: "a test".into(),
-            images: 3,
+            examples: 3,
+            kind: "images",
             sha256: "ab".into(),
         };
         let environment = Environment::capture("CPU, 2 threads", vec![data]);
@@ -176,7 +180,7 @@ mod tests {
         assert!(environment.target.contains(std::env::consts::ARCH), "{}", environment.target);
         assert!(!environment.cpu.is_empty() && environment.threads > 0 && !environment.command.is_empty());
         let json: serde_json::Value = serde_json::from_str(&environment.to_json()).unwrap();
-        assert_eq!((&json["device"], &json["data"][0]["images"]), (&"CPU, 2 threads".into(), &3.into()));
+        assert_eq!((&json["device"], &json["data"][0]["examples"]), (&"CPU, 2 threads".into(), &3.into()));
         assert_eq!(json["adamant"], env!("CARGO_PKG_VERSION"));
     }
 }

@@ -142,9 +142,10 @@ impl Turned {
         let into: Vec<String> = self.turn.into.iter().map(|&class| name(class)).collect();
         let (low, high) = self.share().interval();
         format!(
-            "of {} test images of class {}, read as {}: {} without an attack, {} ({}; 95 % interval {:.2} to {:.2} %) \
+            "of {} test {} of class {}, read as {}: {} without an attack, {} ({}; 95 % interval {:.2} to {:.2} %) \
              with one, {}",
             grouped(self.images),
+            data.kind(),
             name(self.turn.from),
             into.join(" or "),
             self.clean,
@@ -168,7 +169,7 @@ impl Turned {
             "from": self.turn.from,
             "into": self.turn.into,
             "attack": self.attack,
-            "images": self.images,
+            "examples": self.images,
             "clean": self.clean,
             "turned": self.turned,
             "share": self.share().fraction(),

@@ -23,9 +23,9 @@ pub struct Augment {
     pub contrast: u32,
 }
 
-/// What [`Augment`] does to one image.
+/// What [`Augment::choose`] chose for one image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct Choice {
     /// Row and column of the padded image that the crop begins at.
     pub corner: [usize; 2],
     /// Whether the crop is mirrored.
@@ -54,13 +54,13 @@ impl Augment {
     /// What becomes of an image of height and width `sides`, by its uniform numbers. A number is a multiple of 2^-24; its
     /// upper 16 bits choose, by integers, so that every device chooses the same. (Places and factors are then equally
     /// likely to 1 in 2^16.)
-    pub fn choose(self, sides: [usize; 2], uniform: [f64; Augment::DRAWS]) -> Change {
+    pub fn choose(self, sides: [usize; 2], uniform: [f64; Augment::DRAWS]) -> Choice {
         let word = |at: usize| (uniform[at] * f64::from(1 << 16)) as u64;
         let below = |at: usize, count: usize| ((word(at) * count as u64) >> 16) as usize;
         let factor =
             |at: usize, most: u32| Augment::ONE - most + ((word(at) * u64::from(2 * most + 1)) >> 16) as u32;
         let places = 2 * self.padding + 1;
-        Change {
+        Choice {
             corner: [below(0, places), below(1, places)],
             mirrored: self.flip && word(2) >> 15 == 1,
             hole: [3, 4].map(|at: usize| below(at, sides[at - 3] + 1 - self.cutout)),
@@ -85,7 +85,7 @@ impl Augment {
     }
 }
 
-impl Change {
+impl Choice {
     /// What becomes of a byte of a pixel.
     pub fn byte(self, byte: u8) -> u8 {
         let half = Augment::ONE / 2;

@@ -13,7 +13,7 @@ mod random;
 mod var;
 mod vjp;
 
-pub use augment::{Augment, Change};
+pub use augment::{Augment, Choice};
 pub use op::{Axes, Binary, Conv2d, Op, Pool, Reduction, Unary};
 pub use random::{Distribution, Purpose};
 pub use var::{Draw, Var};

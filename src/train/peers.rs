@@ -70,8 +70,9 @@ impl Share {
         }
     }
 
-    /// Adds up what all processes give, in the order of ranks and in f64: the first `weighted` numbers as a mean by how
-    /// many of the batch's `images` each has, the others as they are.
+    /// Adds up what all processes give, in the order of ranks: the first `weighted` numbers as a mean by how many of the
+    /// batch's `images` each has, in f64; the others as they are, in f32 one after the other, as one process adds the parts
+    /// of a batch (`micro_batch`). So N processes and one that takes the batch in N parts make the same update to the bit.
     pub(super) fn sum(&self, own: &[f32], weighted: usize, images: usize) -> Result<Vec<f32>> {
         let Some(peers) = &self.0 else { return Ok(own.to_vec()) };
         let all = peers.gather(own)?;
@@ -79,15 +80,11 @@ impl Share {
         let share = |rank: usize| images / count + usize::from(rank < images % count);
         let shares: Vec<f64> = (0..count).map(|rank| share(rank) as f64 / images as f64).collect();
         let at = |i: usize| {
-            let terms = all.iter().zip(&shares).map(|(values, share)| {
-                let value = f64::from(values[i]);
-                match (i < weighted, *share > 0.0) {
-                    (true, true) => value * share,
-                    (false, true) => value,
-                    (_, false) => 0.0,
-                }
-            });
-            terms.sum::<f64>() as f32
+            let terms = all.iter().map(|values| values[i]).zip(&shares).filter(|(_, share)| **share > 0.0);
+            match i < weighted {
+                true => terms.map(|(value, share)| f64::from(value) * share).sum::<f64>() as f32,
+                false => terms.fold(0.0, |sum, (value, _)| sum + value),
+            }
         };
         Ok((0..own.len()).map(at).collect())
     }

@@ -4,7 +4,7 @@ use super::OnCollapse;
 use crate::attack::{Norm, Rational, Start, ThreatModel};
 use crate::data::Groups;
 use crate::error::{Error, Result};
-use crate::nn::{Architecture, Dummies, Mode, architectures};
+use crate::nn::{Architecture, BATCH_NORM_MOMENTUM, Dummies, Mode, Momentum, architectures};
 use crate::plan::Precision;
 use crate::train::Augmentation;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,9 @@ pub struct Recipe {
     pub augment: Vec<String>,
     /// The architecture's name.
     pub model: String,
+    /// Momentum of batch norm: the share of a new batch in its running statistics (PyTorch's default is 0.1; Gowal et al.
+    /// train with 0.01).
+    pub batch_norm_momentum: f64,
     /// The training method's name.
     pub method: String,
     /// Norm of the perturbation: `linf`, `l2` or `l1`.
@@ -190,6 +193,7 @@ impl Default for Recipe {
             image_size: 0,
             augment: Vec::new(),
             model: "mnist-fast".into(),
+            batch_norm_momentum: BATCH_NORM_MOMENTUM,
             method: "pgd".into(),
             norm: "linf".into(),
             epsilon: "0.3".into(),
@@ -338,6 +342,7 @@ impl Recipe {
         share("weight decay", self.weight_decay, 1e3)?;
         share("learning rate", self.learning_rate, 1e30)?;
         share("momentum", self.momentum, 1.0)?;
+        share("batch norm's momentum", self.batch_norm_momentum, 1.0)?;
         if self.nesterov && self.momentum == 0.0 {
             return Err(Error::argument("nesterov", "true", "needs a momentum above 0"));
         }
@@ -417,10 +422,14 @@ impl Recipe {
     /// # Errors
     /// As [`architectures::by_name`] and [`super::method`].
     pub fn network(&self, image: [usize; 3], classes: usize) -> Result<Box<dyn Architecture>> {
-        match super::method(self)?.has_dummies() {
-            false => architectures::by_name(&self.model, image, classes),
-            true => Ok(Box::new(Dummies::new(architectures::by_name(&self.model, image, 2 * classes)?))),
-        }
+        let network = match super::method(self)?.has_dummies() {
+            false => architectures::by_name(&self.model, image, classes)?,
+            true => Box::new(Dummies::new(architectures::by_name(&self.model, image, 2 * classes)?)),
+        };
+        Ok(match self.batch_norm_momentum {
+            BATCH_NORM_MOMENTUM => network,
+            momentum => Box::new(Momentum::new(network, momentum)),
+        })
     }
 
     /// Where the attack starts; `None` where that is left to the method.

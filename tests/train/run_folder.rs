@@ -46,7 +46,10 @@ fn everything_a_person_wants_to_look_at() {
     assert_eq!((recipe.model.as_str(), recipe.epsilon.as_str(), recipe.epochs), ("mlp-16", "0.1", 2));
 
     let environment = json(&tiny, "run/environment.json");
-    assert_eq!(environment["data"][0]["images"], 300);
+    assert_eq!(
+        (&environment["data"][0]["examples"], &environment["data"][0]["kind"]),
+        (&300.into(), &"images".into())
+    );
     assert_eq!(environment["data"][0]["sha256"].as_str().unwrap().len(), 64);
     assert!(environment["device"].as_str().unwrap().contains("CPU executor"));
 

@@ -47,6 +47,9 @@ pub(crate) struct Flags {
     /// resnet18-w16 names the width, -normalized at the end a normalisation of the pixels inside
     #[arg(long, help_heading = DATA)]
     pub(crate) model: Option<String>,
+    /// Momentum of batch norm: the share of a new batch in its running statistics [default: PyTorch's 0.1]
+    #[arg(long, help_heading = DATA, value_name = "SHARE")]
+    pub(crate) batch_norm_momentum: Option<f64>,
     /// Training method: standard, fgsm, fgsm-rs, n-fgsm, pgd, free, trades, mart, grad-align or ducat; AWP goes round pgd,
     /// trades and mart (--awp-gamma)
     #[arg(long, help_heading = METHOD)]
@@ -312,7 +315,7 @@ pub(crate) struct Flags {
 /// Calls a macro with the flags that change a recipe, by the recipe's names of them.
 macro_rules! recipe_flags {
     ($call:ident) => {
-        $call!(data image_size augment model method norm epsilon steps step_size start restarts use_best label_smoothing
+        $call!(data image_size augment model batch_norm_momentum method norm epsilon steps step_size start restarts use_best label_smoothing
                adversarial_ratio keep_clean noise replays beta grad_align_lambda grad_align_form awp_gamma awp_warmup
                dummy_start dummy_clean dummy_adversarial step_size_warmup attack_batch_norm attack_precision
                epsilon_warmup epochs

@@ -2,7 +2,7 @@
 //! depth.
 
 use super::residual::write_width;
-use super::{Built, options, width};
+use super::{Built, once, options, width};
 use crate::nn::{Architecture, Conv2d, Init, Layout, Net, Role, Scheme, Var};
 
 /// Channels of the first stage unless a name says otherwise.
@@ -39,11 +39,11 @@ impl ConvNext {
 }
 
 pub(super) fn build(text: &str, input: [usize; 3], classes: usize) -> Built {
-    let (mut wide, mut patch) = (WIDTH, PATCH);
+    let (mut wide, mut patch) = (None, None);
     for option in options(text) {
         match (option.strip_prefix('w'), option.strip_prefix('p')) {
-            (Some(text), _) => wide = width(text)?,
-            (_, Some(text)) => patch = width(text)?,
+            (Some(text), _) => once(&mut wide, width(text)?, option)?,
+            (_, Some(text)) => once(&mut patch, width(text)?, option)?,
             _ => {
                 return Err(format!(
                     "`{option}` is neither a width as `w8`, nor a patch as `p2`, nor `normalized`"
@@ -51,7 +51,7 @@ pub(super) fn build(text: &str, input: [usize; 3], classes: usize) -> Built {
             }
         }
     }
-    Ok(Box::new(ConvNext::new(input, classes, wide, patch)))
+    Ok(Box::new(ConvNext::new(input, classes, wide.unwrap_or(WIDTH), patch.unwrap_or(PATCH))))
 }
 
 impl Architecture for ConvNext {

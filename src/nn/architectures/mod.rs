@@ -81,6 +81,10 @@ pub fn names() -> Vec<&'static str> {
 /// network cannot take.
 pub fn by_name(name: &str, input: [usize; 3], classes: usize) -> Result<Box<dyn Architecture>> {
     let refuse = |why: String| Error::argument("model", format!("`{name}`"), why);
+    if let Some(tidy) = tidied(name) {
+        let rule = "one dash stands before each option, each is given once, and `normalized` is the last";
+        return Err(refuse(format!("did you mean `{tidy}`? ({rule})")));
+    }
     let (plain, normalized) = match name.strip_suffix(NORMALIZED) {
         Some(plain) => (plain, true),
         None => (name, false),
@@ -109,6 +113,25 @@ pub fn by_name(name: &str, input: [usize; 3], classes: usize) -> Result<Box<dyn 
     Ok(architecture)
 }
 
+/// What is meant by a name whose options are out of order: dashes that separate nothing, an option twice, `normalized`
+/// before others. `None` for names in order, and for those of no architecture.
+fn tidied(name: &str) -> Option<String> {
+    let (mut tidy, mut normalized): (Vec<&str>, bool) = (Vec::new(), false);
+    for option in options(name) {
+        match Some(option) == NORMALIZED.strip_prefix('-') {
+            true => normalized = true,
+            // Widths of an MLP, depth and factor are numbers alone, and may well be the same.
+            false if tidy.contains(&option) && !option.starts_with(|first: char| first.is_ascii_digit()) => {}
+            false => tidy.push(option),
+        }
+    }
+    let tidy = tidy.join("-") + if normalized { NORMALIZED } else { "" };
+    let known = REGISTRY.iter().any(|(known, _)| {
+        tidy.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    });
+    (tidy != name && known).then_some(tidy)
+}
+
 /// The error of a name that is none, with the nearest known one: nearest to all of it, or to what dashes leave of it from
 /// the end, which may be options.
 fn unknown(name: &str) -> Error {
@@ -127,21 +150,36 @@ fn options(text: &str) -> impl Iterator<Item = &str> {
 /// A width given in a name.
 fn width(text: &str) -> std::result::Result<usize, String> {
     match text.parse() {
-        Ok(width) if (1..=MAX_WIDTH).contains(&width) => Ok(width),
+        // No sign, and no zeros in front.
+        Ok(width)
+            if text.starts_with(|first| matches!(first, '1'..='9')) && (1..=MAX_WIDTH).contains(&width) =>
+        {
+            Ok(width)
+        }
         _ => Err(format!("`{text}` is not a width from 1 to {MAX_WIDTH}")),
     }
 }
 
 /// The width that the options of an architecture give which has no others, or else `usual`.
 fn only_width(text: &str, usual: usize) -> std::result::Result<usize, String> {
-    let mut wide = usual;
+    let mut given = None;
     for option in options(text) {
         match option.strip_prefix('w') {
-            Some(text) => wide = width(text)?,
+            Some(text) => once(&mut given, width(text)?, option)?,
             None => return Err(format!("`{option}` is neither a width as `w8` nor `normalized`")),
         }
     }
-    Ok(wide)
+    Ok(given.unwrap_or(usual))
+}
+
+/// Takes what the option `text` says, unless one of its kind has said something.
+fn once<T>(given: &mut Option<T>, value: T, text: &str) -> std::result::Result<(), String> {
+    match given.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(format!(
+            "`{text}` says again, and otherwise, what an option before it says: give one of them"
+        )),
+    }
 }
 
 /// That nothing follows the name of an architecture without options.
@@ -272,7 +310,28 @@ mod tests {
         assert!(error("preact-resnet18-w99999999999999999999", CIFAR, 10).contains("not a width"));
         assert!(error("preact-resnet18-normalized", [8, 8, 5], 10).contains("5 channels"));
         assert!(error("mlp-", MNIST, 10).contains("did you mean `mlp`?"));
-        assert!(error("mlp-10-", MNIST, 10).contains("not a width"));
+        assert!(error("mlp-10-", MNIST, 10).contains("did you mean `mlp-10`?"));
+        for (name, meant) in [
+            ("resnet18--w8", "resnet18-w8"),
+            ("resnet18-w8-", "resnet18-w8"),
+            ("-resnet18", "resnet18"),
+            ("resnet18--normalized", "resnet18-normalized"),
+            ("resnet18-normalized-", "resnet18-normalized"),
+            ("resnet18-normalized-w8", "resnet18-w8-normalized"),
+            ("resnet18-normalized-normalized", "resnet18-normalized"),
+            ("preact-resnet18-gradalign-w8-gradalign", "preact-resnet18-gradalign-w8"),
+            ("wide-resnet-28--10", "wide-resnet-28-10"),
+            ("mlp-8--8", "mlp-8-8"),
+        ] {
+            assert!(error(name, CIFAR, 10).contains(&format!("did you mean `{meant}`?")), "{name}");
+        }
+        assert!(error("resnet18-w8-w16", CIFAR, 10).contains("`w16` says again"));
+        assert!(error("convnext-tiny-p2-w8-p4", CIFAR, 10).contains("`p4` says again"));
+        assert!(
+            error("wide-resnet-28-10-dropout0.1-dropout0.3", CIFAR, 10).contains("`dropout0.3` says again")
+        );
+        assert!(error("resnet18-w+8", CIFAR, 10).contains("not a width"));
+        assert!(error("resnet18-w08", CIFAR, 10).contains("not a width"));
         assert!(error("mnist-fast-2", MNIST, 10).contains("takes no options"));
         assert!(error("mnist-fast", [1, 1, 1], 10).contains("1x1 with 1 channels"));
         assert!(error("mnist-madry", [3, 28, 1], 10).contains("max_pool"));

@@ -3,7 +3,7 @@
 //! understanding-fast-adv-training/models.py (Andriushchenko and Flammarion 2020).
 
 use super::residual::{Stages, WIDTH, conv3x3, layer, preactivated, write_width};
-use super::{Built, options, width};
+use super::{Built, once, options, width};
 use crate::nn::{Architecture, Net, Scheme, Var};
 
 /// 3x3 stem, four stages of two blocks with 1, 2, 4 and 8 times the width, batch norm, relu, mean over the pixels,
@@ -29,10 +29,10 @@ impl PreActResNet18 {
 }
 
 pub(super) fn build(text: &str, input: [usize; 3], classes: usize) -> Built {
-    let (mut wide, mut gradalign) = (WIDTH, false);
+    let (mut wide, mut gradalign) = (None, false);
     for option in options(text) {
         match option.strip_prefix('w') {
-            Some(text) => wide = width(text)?,
+            Some(text) => once(&mut wide, width(text)?, option)?,
             None if option == "gradalign" => gradalign = true,
             None => {
                 let why = format!("`{option}` is neither a width as `w8`, nor `gradalign`, nor `normalized`");
@@ -40,7 +40,7 @@ pub(super) fn build(text: &str, input: [usize; 3], classes: usize) -> Built {
             }
         }
     }
-    let network = PreActResNet18::new(input, classes, wide);
+    let network = PreActResNet18::new(input, classes, wide.unwrap_or(WIDTH));
     Ok(Box::new(if gradalign { network.gradalign() } else { network }))
 }
 

@@ -2,7 +2,7 @@
 //! PyTorch): torchvision/models/resnet.py for ImageNet, pytorch-cifar/models/resnet.py (kuangliu) for small images.
 
 use super::residual::{Block, Stages, WIDTH, conv1x1, conv3x3, layer, write_width};
-use super::{Built, options, width};
+use super::{Built, once, options, width};
 use crate::nn::{Architecture, Conv2d, Net, Pool, Scheme, Var};
 
 /// Blocks in each stage.
@@ -36,17 +36,17 @@ impl ResNet50 {
 }
 
 pub(super) fn build(text: &str, input: [usize; 3], classes: usize) -> Built {
-    let (mut wide, mut stem) = (WIDTH, Stem::ImageNet);
+    let (mut wide, mut stem) = (None, Stem::ImageNet);
     for option in options(text) {
         match option.strip_prefix('w') {
-            Some(text) => wide = width(text)?,
+            Some(text) => once(&mut wide, width(text)?, option)?,
             None if option == "cifar" => stem = Stem::Cifar,
             None => {
                 return Err(format!("`{option}` is neither a width as `w8`, nor `cifar`, nor `normalized`"));
             }
         }
     }
-    Ok(Box::new(ResNet50::new(input, classes, wide, stem)))
+    Ok(Box::new(ResNet50::new(input, classes, wide.unwrap_or(WIDTH), stem)))
 }
 
 impl Architecture for ResNet50 {

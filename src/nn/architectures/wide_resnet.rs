@@ -2,7 +2,7 @@
 //! TRADES/models/wideresnet.py (Zhang et al. 2019).
 
 use super::residual::{Stages, conv3x3, preactivated};
-use super::{Built, options};
+use super::{Built, once, options};
 use crate::nn::{Architecture, Net, Scheme, Var};
 
 /// Channels of the stem, and of the first stage where the factor is 1.
@@ -61,14 +61,15 @@ pub(super) fn build(text: &str, input: [usize; 3], classes: usize) -> Built {
             .map_err(|_| format!("`{text}` is no {what}: write depth and factor, as in wide-resnet-28-10"))
     };
     let extents = [number("depth")?, number("factor")?];
-    let mut dropout = 0.0;
+    let mut dropout = None;
     for option in rest {
         let rate = option.strip_prefix("dropout").and_then(|rate| rate.parse().ok());
-        dropout = rate.ok_or_else(|| {
+        let rate = rate.ok_or_else(|| {
             format!("`{option}` is neither a dropout rate as `dropout0.3` nor `normalized`")
         })?;
+        once(&mut dropout, rate, option)?;
     }
-    Ok(Box::new(WideResNet::new(input, classes, extents, dropout)?))
+    Ok(Box::new(WideResNet::new(input, classes, extents, dropout.unwrap_or(0.0))?))
 }
 
 impl Architecture for WideResNet {

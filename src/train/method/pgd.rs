@@ -3,7 +3,7 @@
 
 use super::loss::CrossEntropy;
 use super::{Batch, Method, Objective};
-use crate::attack::{Ascent, Attack, InnerPgd, Pgd, Start};
+use crate::attack::{Ascent, Attack, InnerPgd, Start};
 use crate::error::{Error, Result};
 use crate::train::Recipe;
 
@@ -38,8 +38,7 @@ pub(super) fn inner(recipe: &Recipe, ascends: Ascent, usual: Start) -> Result<In
         }
         _ => {}
     }
-    let pgd = Pgd { threat, steps, step_size, random_start: start == Start::Uniform };
-    Ok(InnerPgd { pgd, start, ascends, restarts, keeps_best })
+    Ok(InnerPgd { threat, steps, step_size, start, ascends, restarts, keeps_best })
 }
 
 impl Method for PgdTraining {

@@ -43,14 +43,15 @@ impl Trainer {
     /// [`Error::NotFinite`] when the loss is not finite, with the launch that made it so, the last good weights
     /// being saved; an error of the device, of the disk or of the observer.
     pub fn run(&mut self, observer: &mut dyn Observer, stop: &AtomicBool) -> Result<Outcome> {
-        let mut known = None;
+        let (mut known, mut held) = (None, None);
         let trace = self.store.device().trace();
         let span = |name| Span::new(trace.as_deref(), name);
         while self.position.epoch < self.recipe.epochs && self.position.stopped.is_none() {
             let start = Instant::now();
             let begin = span("begin the epoch");
             // What a value that is not finite is searched from: where the epoch begins, was gone on with or was last saved.
-            let (mut before, mut position) = (self.state()?, self.position.clone());
+            let state = held.take().map_or_else(|| self.state(), Ok)?;
+            let (mut before, mut position) = (state, self.position.clone());
             let mut saved = (self.position.step, start);
             if self.position.step == 0 {
                 self.keep_epoch_start(&before)?;
@@ -104,12 +105,15 @@ impl Trainer {
                     return Err(self.not_finite(totals.steps, &before, &position));
                 }
                 drop(collecting);
-                if let Some(state) = state.filter(|_| due) {
-                    let _span = span("save");
-                    let seconds = self.position.seconds + start.elapsed().as_secs_f64();
-                    self.save_resume(&state, Position { seconds, ..self.position.clone() })?;
-                    (before, position) = (state, self.position.clone());
-                    saved = (self.position.step, Instant::now());
+                match state {
+                    Some(state) if due => {
+                        let _span = span("save");
+                        let seconds = self.position.seconds + start.elapsed().as_secs_f64();
+                        self.save_resume(&state, Position { seconds, ..self.position.clone() })?;
+                        (before, position) = (state, self.position.clone());
+                        saved = (self.position.step, Instant::now());
+                    }
+                    state => held = state,
                 }
                 let seen = self.train.len().min(totals.steps as usize * self.recipe.batch) as f64;
                 observer.step(&StepReport {
@@ -120,7 +124,8 @@ impl Trainer {
                 });
                 if stopping {
                     self.position.seconds += start.elapsed().as_secs_f64();
-                    self.save()?;
+                    let state = held.take().map_or_else(|| self.state(), Ok)?;
+                    self.save_state(&state)?;
                     return Ok(Outcome::Interrupted);
                 }
             }
@@ -130,7 +135,13 @@ impl Trainer {
             // The record comes first: resuming drops the records of epochs after the checkpoint's, but could not
             // make one that was lost between the two.
             observer.epoch(&record)?;
-            self.save()?;
+            // Judging leaves the state as it was read, unless it recomputes running statistics or goes back.
+            if self.statistics.is_some() || self.position.stopped == Some(Stopped::WentBack) {
+                held = None;
+            }
+            let state = held.take().map_or_else(|| self.state(), Ok)?;
+            self.save_state(&state)?;
+            held = Some(state);
             drop(ending);
             let over = self.position.epoch == self.recipe.epochs || self.position.stopped.is_some();
             // Several processes agree on a stop within a step, of which the next epoch has one.

@@ -18,21 +18,14 @@ pub(super) fn is_finite(state: &[(String, Host)]) -> bool {
 
 impl Trainer {
     /// Puts averaged weights in the place of the trained ones and gives those back, if the recipe averages.
-    pub(super) fn swap_in_average(&self) -> Result<Option<Weights>> {
+    pub(super) fn swap_in_average(&self) -> Result<Option<checkpoint::State>> {
         if self.averaging.is_none() {
             return Ok(None);
         }
-        let raw = self.read_weights("")?;
+        let raw = self.read(self.params.iter().map(|param| param.name.clone()).collect())?;
         checkpoint::put_weights(&self.store, &self.params, &self.weights()?)?;
         self.recompute_statistics()?;
         Ok(Some(raw))
-    }
-
-    fn read_weights(&self, prefix: &str) -> Result<Weights> {
-        let names: Vec<String> = self.params.iter().map(|param| format!("{prefix}{}", param.name)).collect();
-        let hosts = self.store.read(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
-        let floats = hosts.into_iter().map(|host| host.to_f64().into_iter().map(|x| x as f32).collect());
-        Ok(self.params.iter().map(|param| param.name.clone()).zip(floats).collect())
     }
 
     /// The weights that count: averaged ones, where the recipe averages.
@@ -40,7 +33,9 @@ impl Trainer {
     /// # Errors
     /// Of the device.
     pub fn weights(&self) -> Result<Weights> {
-        self.read_weights(if self.averaging.is_some() { AVERAGE } else { "" })
+        let prefix = self.counting_prefix();
+        let names = self.params.iter().map(|param| format!("{prefix}{}", param.name)).collect();
+        Ok(self.weights_in(&self.read(names)?))
     }
 
     /// The best weights so far by validation, and the epoch they are of.
@@ -70,12 +65,15 @@ impl Trainer {
     }
 
     pub(super) fn state(&self) -> Result<checkpoint::State> {
-        let names = self.state_names();
+        self.read(self.state_names())
+    }
+
+    fn read(&self, names: Vec<String>) -> Result<checkpoint::State> {
         let hosts = self.store.read(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
         Ok(names.into_iter().zip(hosts).collect())
     }
 
-    fn restore(&self, state: &[(String, Host)]) -> Result<()> {
+    pub(super) fn restore(&self, state: &[(String, Host)]) -> Result<()> {
         state.iter().try_for_each(|(name, host)| self.store.write(name, host))
     }
 
@@ -90,16 +88,31 @@ impl Trainer {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self) -> Result<()> {
+        self.save_state(&self.state()?)
+    }
+
+    /// As [`Trainer::save`], of a run that holds `state`.
+    pub(super) fn save_state(&self, state: &[(String, Host)]) -> Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
         let (name, steps) = (self.architecture.name(), self.position.steps);
-        checkpoint::save_weights(
-            &folder.join("last.safetensors"),
-            &name,
-            &self.params,
-            &self.weights()?,
-            steps,
-        )?;
-        self.save_resume(&self.state()?, self.position.clone())
+        let file = folder.join("last.safetensors");
+        checkpoint::save_weights(&file, &name, &self.params, &self.weights_in(state), steps)?;
+        self.save_resume(state, self.position.clone())
+    }
+
+    /// What the names of the weights that count begin with.
+    fn counting_prefix(&self) -> &'static str {
+        if self.averaging.is_some() { AVERAGE } else { "" }
+    }
+
+    /// The weights that count, see [`Trainer::weights`], as `state` has them.
+    fn weights_in(&self, state: &[(String, Host)]) -> Weights {
+        let prefix = self.counting_prefix();
+        let held = |(name, host): &(String, Host)| {
+            let param = self.params.get(name.strip_prefix(prefix)?)?;
+            Some((param.name.clone(), host.to_f64().into_iter().map(|x| x as f32).collect()))
+        };
+        state.iter().filter_map(held).collect()
     }
 
     /// Saves everything needed to go on: what the run holds as `state`, standing at `position`.

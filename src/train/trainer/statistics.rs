@@ -35,7 +35,7 @@ impl Trainer {
         let draw = names.draw(&tape, batch);
         let all = tape.source(&names.images(), on.images(batch).with(0, on.examples), on.inputs.dtype());
         let share = tape.source(SHARE, Shape::scalar(), DType::F32);
-        let net = Net::new(&tape, Mode::Train).with_draw(draw).with_momentum(share);
+        let net = Net::new(&tape, Mode::Train).with_draw(draw).with_share(share);
         self.architecture.forward(&net, all.gather_rows(draw.example));
         net.updates().iter().for_each(|(name, value)| tape.assign(name, *value));
         Launches::new(&tape, true).map(Some)

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::nn::Mode;
 use crate::plan::{self, Schedule as Launches};
 use crate::train::watch::{BLIND, COLLAPSE, PROBE_STEPS};
-use crate::train::{Collapse, Position, checkpoint, examples};
+use crate::train::{Collapse, Position, examples};
 
 /// Prefix of the tensors of the test images that are watched.
 const TEST: &str = "watched";
@@ -192,7 +192,7 @@ impl Trainer {
             self.watched.test = Some(judge);
         }
         if let Some(raw) = raw {
-            checkpoint::put_weights(&self.store, &self.params, &raw)?;
+            self.restore(&raw)?;
         }
         // The probe looks at the weights that training moves: averaged ones would show a collapse late.
         let probe = self.probe();
