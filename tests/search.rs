@@ -79,7 +79,7 @@ impl Search for Walk {
 }
 
 /// PGD that is looked at every so many steps.
-struct Looked<'a>(Ascending<'a>, usize);
+struct Looked<'a>(Ascending<&'a Pgd>, usize);
 
 impl Search for Looked<'_> {
     fn name(&self) -> String {

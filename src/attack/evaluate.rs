@@ -204,7 +204,8 @@ impl Evaluation {
         let judge = |image: &str| {
             let tape = Tape::new();
             let x = tape.source(&names.of(image), on.images(batch), DType::F32);
-            let logits = on.architecture.forward(&Net::new(&tape, on.mode), x);
+            let net = Net::new(&tape, on.mode).with_draw(names.draw(&tape, batch));
+            let logits = on.architecture.forward(&net, x);
             let verdict = on.architecture.verdict(logits);
             tape.assign(&names.of("prediction"), verdict.argmax());
             tape.assign(&names.of("confidence"), verdict.softmax().amax(&[1]).reshape([batch]));
@@ -368,25 +369,40 @@ impl Evaluation {
         seed: u64,
         mut observer: impl Observer,
     ) -> Result<Verdicts> {
+        let mut verdicts = self.clean(examples, labels, seed, &mut observer)?;
+        for run in 0..self.runs(restarts) {
+            self.go_on(examples, labels, [run, self.runs(restarts)], seed, &mut verdicts, &mut observer)?;
+        }
+        Ok(verdicts)
+    }
+
+    /// Runs of the attack that so many restarts are.
+    pub fn runs(&self, restarts: u32) -> u32 {
+        self.runs * if self.random { restarts.max(1) } else { 1 }
+    }
+
+    /// The verdicts before any attack: of the clean images.
+    ///
+    /// # Errors
+    /// Of the device, and of the observer.
+    pub fn clean(
+        &self,
+        examples: &[u32],
+        labels: &[u32],
+        seed: u64,
+        observer: &mut dyn Observer,
+    ) -> Result<Verdicts> {
         let mut verdicts = Verdicts::default();
         for (chunk, labels) in examples.chunks(self.batch).zip(labels.chunks(self.batch)) {
             self.load(chunk, seed, 0, 0)?;
-            Program::new(vec![Step::Run(&self.load), Step::Run(&self.start), Step::Run(&self.judge_clean)])
-                .run()?;
+            Program::new(vec![Step::Run(&self.load), Step::Run(&self.judge_clean)]).run()?;
             let judged = self.judged()?;
-            for (at, &label) in labels.iter().enumerate() {
-                let prediction = judged.prediction[at];
+            for (row, &label) in labels.iter().enumerate() {
+                let prediction = judged.prediction[row];
                 let robust = self.withstands(label, prediction);
                 if !robust {
-                    let clean = judged.clean(at);
-                    let index = verdicts.clean.len();
-                    observer.broken(Witness {
-                        at: index,
-                        clean,
-                        adversarial: clean,
-                        prediction,
-                        distance: 0.0,
-                    })?;
+                    let (at, clean) = (verdicts.clean.len(), judged.clean(row));
+                    observer.broken(Witness { at, clean, adversarial: clean, prediction, distance: 0.0 })?;
                 }
                 verdicts.clean.push(prediction);
                 verdicts.correct.push(prediction == label);
@@ -395,13 +411,26 @@ impl Evaluation {
             }
         }
         verdicts.adversarial = verdicts.clean.clone();
-        let restarts = if self.random { restarts.max(1) } else { 1 };
-        let runs = restarts * self.runs;
-        for run in 0..runs {
-            let standing: Vec<usize> = (0..examples.len()).filter(|&i| verdicts.robust[i]).collect();
-            self.run_once([run, runs], standing, (examples, labels), seed, &mut verdicts, &mut observer)?;
-        }
         Ok(verdicts)
+    }
+
+    /// Run number `run` of so many ([`Evaluation::runs`]) on the examples that still stand by `verdicts`, whoever broke
+    /// the others: what [`Evaluation::run`] does one after another, so that one may stop between runs, keep the
+    /// verdicts, and go on later as if nothing had been.
+    ///
+    /// # Errors
+    /// Of the device, and of the observer.
+    pub fn go_on(
+        &self,
+        examples: &[u32],
+        labels: &[u32],
+        [run, runs]: [u32; 2],
+        seed: u64,
+        verdicts: &mut Verdicts,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let standing: Vec<usize> = (0..examples.len()).filter(|&i| verdicts.robust[i]).collect();
+        self.run_once([run, runs], standing, (examples, labels), seed, verdicts, observer)
     }
 
     /// A run of the attack on the examples at `standing`.
@@ -412,7 +441,7 @@ impl Evaluation {
         (examples, labels): (&[u32], &[u32]),
         seed: u64,
         verdicts: &mut Verdicts,
-        observer: &mut impl Observer,
+        observer: &mut dyn Observer,
     ) -> Result<()> {
         let behind = run as usize * examples.len();
         let all = behind + standing.len() * (runs - run) as usize;
@@ -452,7 +481,7 @@ impl Evaluation {
         chunk: &[usize],
         labels: &[u32],
         verdicts: &mut Verdicts,
-        observer: &mut impl Observer,
+        observer: &mut dyn Observer,
     ) -> Result<()> {
         let judged = self.judged()?;
         for (row, &at) in chunk.iter().enumerate() {

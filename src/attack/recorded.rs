@@ -357,7 +357,7 @@ pub(super) fn record_batch<'t>(
 
 /// Records a step of ascent on `tape`, see [`RecordedAttack::record_step`].
 pub(super) fn record_ascent(
-    attack: &dyn Attack,
+    attack: &(impl Attack + ?Sized),
     on: Classifier<'_>,
     names: &Names,
     tape: &Tape,
@@ -419,7 +419,7 @@ pub(super) fn record_ascent(
 
 /// The loss that an attack climbs, `[B]`, at images with these logits.
 fn ascended<'t>(
-    attack: &dyn Attack,
+    attack: &(impl Attack + ?Sized),
     on: Classifier<'_>,
     net: &Net<'t>,
     names: &Names,
@@ -444,7 +444,7 @@ fn ascended<'t>(
 }
 
 /// 1 for the examples that withstand the attack by these logits, `[B]`; see [`Ascent::withstands`].
-fn standing<'t>(attack: &dyn Attack, logits: Var<'t>, labels: Var<'t>) -> Var<'t> {
+fn standing<'t>(attack: &(impl Attack + ?Sized), logits: Var<'t>, labels: Var<'t>) -> Var<'t> {
     match attack.ascends() {
         Ascent::CrossEntropy | Ascent::Kl => logits.correct(labels),
         Ascent::Towards(class) => {

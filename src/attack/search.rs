@@ -11,8 +11,9 @@ use super::recorded::record_ascent;
 use super::{Ascent, Attack, Ball, Classifier, Names, ThreatModel};
 use crate::nn::Net;
 use crate::shape::{DType, Shape};
-use crate::tape::{Draw, Purpose, Tape, Var};
+use crate::tape::{Draw, Op, Purpose, Tape, Var};
 use std::cell::Cell;
+use std::ops::Deref;
 
 /// Which of the search's runs is under way, from 0: a scalar.
 pub(super) const RUN: &str = "run";
@@ -160,8 +161,20 @@ impl<'a, 't> Site<'a, 't> {
     /// Logits `[B, classes]` of images `[B,H,W,C]`: the network's, dummy classes being taken together with what they
     /// stand for.
     pub fn logits(&self, images: Var<'t>) -> Var<'t> {
-        let net = Net::new(self.tape, self.on.mode).with_draw(self.names.draw(self.tape, self.batch));
-        self.on.architecture.verdict(self.on.architecture.forward(&net, images))
+        self.passes(images, 1)[0]
+    }
+
+    /// As [`Site::logits`], of so many passes of the same images. Each draws random numbers of its own, and others in
+    /// every step, where the network draws any; else they are one pass.
+    pub fn passes(&self, images: Var<'t>, passes: usize) -> Vec<Var<'t>> {
+        let (counts, before) = (self.counts.get(), self.tape.nodes().len());
+        let net = Net::new(self.tape, self.on.mode).with_draw(self.draw());
+        let pass = |_| self.on.architecture.verdict(self.on.architecture.forward(&net, images));
+        let logits = (0..passes).map(pass).collect();
+        // A network that draws nothing does not ask which step it is.
+        let draws = self.tape.nodes()[before..].iter().any(|node| matches!(node.op, Op::Random { .. }));
+        self.counts.set(counts || draws);
+        logits
     }
 
     /// Columns of the logits.
@@ -225,10 +238,14 @@ pub(super) fn is_state(names: &Names, tensor: &str) -> bool {
     tensor == names.of("adversarial") || tensor.starts_with(&names.of(&state_name("")))
 }
 
-/// An [`Attack`] as a search: its iterates are the adversarial images, and an example that is broken stays as it is.
-pub struct Ascending<'a>(pub &'a dyn Attack);
+/// An [`Attack`] (a reference to one, or a box with one) as a search: its iterates are the adversarial images, and an
+/// example that is broken stays as it is.
+pub struct Ascending<A>(pub A);
 
-impl Search for Ascending<'_> {
+impl<A> Search for Ascending<A>
+where
+    A: Deref<Target: Attack> + Send + Sync,
+{
     fn name(&self) -> String {
         self.0.name()
     }
@@ -265,6 +282,6 @@ impl Search for Ascending<'_> {
     }
 
     fn step<'t>(&self, site: &Site<'_, 't>) {
-        record_ascent(self.0, site.on, &site.names, site.tape, site.batch, true);
+        record_ascent(&*self.0, site.on, &site.names, site.tape, site.batch, true);
     }
 }
