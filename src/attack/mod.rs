@@ -4,27 +4,37 @@
 //! once and replayed. What it must never do is in [`ThreatModel`].
 
 mod alignment;
+mod apgd;
+mod apgd_l1;
+mod autoattack;
 mod evaluate;
 mod fgsm;
 mod inner;
+mod losses;
 mod mixing;
 mod n_fgsm;
 mod pgd;
 mod recorded;
 mod search;
+mod suite;
 mod targeted;
 mod targets;
 mod threat;
 
 pub use alignment::Alignment;
+pub use apgd::Apgd;
+pub use apgd_l1::ApgdL1;
+pub use autoattack::AutoAttack;
 pub use evaluate::{Adversarial, Evaluation, Observer, Verdicts, Witness, logits};
 pub use fgsm::{Fgsm, FgsmRs};
 pub use inner::{InnerPgd, Start};
+pub use losses::Loss;
 pub use mixing::MIX;
 pub use n_fgsm::NFgsm;
 pub use pgd::Pgd;
 pub use recorded::{Classifier, Inputs, Names, RecordedAttack};
 pub use search::{Ascending, Search, Site};
+pub use suite::{Entry, Standing, Subject, Suite, SuiteObserver};
 pub use targeted::Targeted;
 pub use targets::Targets;
 pub use threat::{Ball, Limits, Norm, Rational, ThreatModel};

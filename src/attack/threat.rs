@@ -235,12 +235,20 @@ impl<'t> Ball<'t> {
                 self.project(gradient * (self.step / length) + current)
             }
             Norm::L1 => {
-                let chosen = largest(self.along(gradient)).sign();
-                // Where there is no gradient there is nothing to divide by.
-                let count = chosen.norm_l1().max(chosen.tape().fill(Shape::scalar(), 1.0));
-                self.project(chosen * (self.step / count) + current)
+                let elements = (gradient.shape().len() / gradient.shape()[0].max(1)) as f64;
+                let count = gradient.tape().fill(Shape::scalar(), (L1_SHARE * elements).max(1.0));
+                self.project(self.sparse_step(gradient, count) + current)
             }
         }
+    }
+
+    /// A step in L1: its length shared evenly by the signs of the `count` largest gradients (a scalar or a number an
+    /// example, [B,1,1,1]).
+    pub(super) fn sparse_step(&self, gradient: Var<'t>, count: Var<'t>) -> Var<'t> {
+        let chosen = largest(self.along(gradient), count).sign();
+        // Where there is no gradient there is nothing to divide by.
+        let count = chosen.norm_l1().max(chosen.tape().fill(Shape::scalar(), 1.0));
+        chosen * (self.step / count)
     }
 
     /// The nearest point of ball and box (L2: the nearest of the ball, then of the box; the box's projection moves no
@@ -326,12 +334,11 @@ const L1_BISECTIONS: usize = 26;
 /// Further than any gradient's or perturbation's threshold.
 const FAR: f64 = 1e30;
 
-/// x where its magnitude is among the largest [`L1_SHARE`] of its example (at least one), else 0.
-fn largest(x: Var<'_>) -> Var<'_> {
-    let (tape, shape, length) = (x.tape(), x.shape(), x.abs());
-    let one = Shape::new(&[shape[0], 1, 1, 1]);
-    let count = (L1_SHARE * (shape.len() / shape[0].max(1)) as f64).max(1.0);
-    let enough = |t| length.greater_equal(t).sum_per_example().greater_equal(tape.fill(one, count));
+/// x where its magnitude is among the `count` largest of its example (more where some are equal), else 0.
+fn largest<'t>(x: Var<'t>, count: Var<'t>) -> Var<'t> {
+    let (tape, length) = (x.tape(), x.abs());
+    let one = Shape::new(&[x.shape()[0], 1, 1, 1]);
+    let enough = |t| length.greater_equal(t).sum_per_example().greater_equal(count);
     let most = x.norm_linf();
     let (threshold, _) = bisect(tape.fill(one, 0.0), most, SHARE_BISECTIONS, enough);
     x * length.greater_equal(threshold)
