@@ -29,6 +29,7 @@ pub const BUILT_IN: &[BuiltIn] = built_in! {
     "cifar10-grad-align"
     "cifar10-mart"
     "cifar10-n-fgsm"
+    "cifar10-n-fgsm-w16"
     "cifar10-rice-pgd"
     "cifar10-trades"
     "cifar10-trades-awp"
