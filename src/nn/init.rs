@@ -2,14 +2,15 @@
 
 use crate::philox;
 use crate::tape::Purpose;
+use std::sync::Arc;
 
 /// The distribution of a parameter's initial elements.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Init {
     /// The same everywhere.
     Constant(f32),
-    /// These values.
-    Given(Vec<f32>),
+    /// These values; shared, as every recording of a forward pass takes a copy.
+    Given(Arc<[f32]>),
     /// Uniform in [-bound, bound).
     Uniform {
         /// The bound.
@@ -39,7 +40,7 @@ impl Init {
         let each = |draw: &dyn Fn(usize) -> f64| (0..len).map(|i| draw(i) as f32).collect();
         match self {
             Init::Constant(value) => vec![*value; len],
-            Init::Given(values) => values.clone(),
+            Init::Given(values) => values.to_vec(),
             Init::Uniform { bound } => {
                 each(&|i| bound * (2.0 * philox::uniform(key, purpose, [0, 0], 0, i as u32) - 1.0))
             }

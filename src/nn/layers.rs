@@ -94,17 +94,28 @@ impl<'t> Net<'t> {
     /// the batch need at least two values a channel.
     #[track_caller]
     pub fn batch_norm(&self, name: &str, x: Var<'t>) -> Var<'t> {
+        self.batch_norm_from(name, x, BATCH_NORM_EPSILON, [1.0, 0.0, 0.0, 1.0].map(Init::Constant))
+    }
+
+    /// As [`Net::batch_norm`], with what is added to the variance, and what weight, bias, running mean and running
+    /// variance begin from.
+    #[track_caller]
+    pub(super) fn batch_norm_from(
+        &self,
+        name: &str,
+        x: Var<'t>,
+        epsilon: f64,
+        [weight, bias, mean, variance]: [Init; 4],
+    ) -> Var<'t> {
         let channels = last(x);
-        let vector = |name: &str, role, value| {
-            self.param(name, [channels], Layout::Plain, role, Init::Constant(value))
-        };
+        let vector = |name: &str, role, init| self.param(name, [channels], Layout::Plain, role, init);
         self.within(name, || {
-            let weight = vector("weight", Role::NormWeight, 1.0);
-            let bias = vector("bias", Role::NormBias, 0.0);
-            let mean = vector("running_mean", Role::RunningMean, 0.0);
-            let variance = vector("running_var", Role::RunningVar, 1.0);
+            let weight = vector("weight", Role::NormWeight, weight);
+            let bias = vector("bias", Role::NormBias, bias);
+            let mean = vector("running_mean", Role::RunningMean, mean);
+            let variance = vector("running_var", Role::RunningVar, variance);
             if self.mode == Mode::Eval {
-                let scale = weight / deviation(variance);
+                let scale = weight / deviation(variance, epsilon);
                 return x * scale + (bias - mean * scale);
             }
             let axes: Vec<usize> = (0..x.shape().rank().saturating_sub(1)).collect();
@@ -122,7 +133,7 @@ impl<'t> Net<'t> {
                 self.update("running_mean", mean, batch_mean, 1.0);
                 self.update("running_var", variance, batch_variance, count as f64 / (count as f64 - 1.0));
             }
-            let inverse = self.tape.fill([channels], 1.0) / deviation(batch_variance);
+            let inverse = self.tape.fill([channels], 1.0) / deviation(batch_variance, epsilon);
             x.batch_norm(batch_mean, inverse, weight, bias)
         })
     }
@@ -193,8 +204,8 @@ impl<'t> Net<'t> {
 }
 
 /// Square root of a variance, kept from zero.
-fn deviation(variance: Var<'_>) -> Var<'_> {
-    variance.affine(1.0, BATCH_NORM_EPSILON).sqrt()
+fn deviation(variance: Var<'_>, epsilon: f64) -> Var<'_> {
+    variance.affine(1.0, epsilon).sqrt()
 }
 
 /// Extent of the last axis.

@@ -3,12 +3,13 @@
 //! A [`Net`] is a forward pass being recorded. Its layers declare the parameters they need as they go (each a named
 //! tensor, by PyTorch's state-dict name), so an architecture is one function and its list of parameters
 //! ([`Params::of`]) is read off a scratch recording. Layouts are NHWC and HWIO throughout; [`Params`] turns weights
-//! into PyTorch's layout and back at the border.
+//! into PyTorch's layout and back at the border. [`Onnx`] is a network from a file.
 
 mod dummies;
 mod init;
 mod layers;
 mod momentum;
+mod onnx;
 mod params;
 
 pub mod architectures;
@@ -18,6 +19,7 @@ pub use dummies::{Collapsed, Dummies};
 pub use init::{Init, Scheme};
 pub use layers::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
 pub use momentum::Momentum;
+pub use onnx::Onnx;
 pub use params::{Layout, Param, Params, Role};
 
 use crate::shape::{DType, Shape};

@@ -209,7 +209,7 @@ fn load(
         }
         let tensor = match (stored(&param.name), &param.init) {
             (Err(_), Init::Given(values)) if param.role == Role::Constant => {
-                weights.push((param.name.clone(), values.clone()));
+                weights.push((param.name.clone(), values.to_vec()));
                 continue;
             }
             (tensor, _) => tensor.map_err(|e| Error::file(path, e.to_string()))?,

@@ -27,7 +27,7 @@ pub use small_cnn::SmallCnn;
 pub use vgg::Vgg;
 pub use wide_resnet::WideResNet;
 
-use super::{Architecture, Params};
+use super::{Architecture, Onnx, Params};
 use crate::error::{Error, Result};
 
 /// An architecture, or why there is none.
@@ -57,6 +57,9 @@ const REGISTRY: [(&str, Build); 13] = [
 /// What ends the name of a network behind a normalisation of its pixels.
 const NORMALIZED: &str = "-normalized";
 
+/// What ends the name of a file that holds a network.
+const FILE: &str = ".onnx";
+
 /// Widest layer that a name may ask for.
 const MAX_WIDTH: usize = 1 << 16;
 
@@ -74,14 +77,17 @@ pub fn names() -> Vec<&'static str> {
 ///   with `-w8` for 8 channels in the first stage;
 /// * `wide-resnet-28-10`: depth and factor, with `-dropout0.3` a rate of dropout.
 ///
+/// A name that ends in `.onnx` is that of a file: the network in it, with the file's weights to begin from ([`Onnx`]).
+///
 /// `-normalized` at the end of any: pixels are normalised inside, by the constants of [`Normalization::usual`].
 ///
 /// # Errors
 /// [`Error::Argument`]: an unknown name (with the nearest known one), an option that is not one, or images that the
-/// network cannot take.
+/// network cannot take; for a file as [`Onnx::open_for`].
 pub fn by_name(name: &str, input: [usize; 3], classes: usize) -> Result<Box<dyn Architecture>> {
     let refuse = |why: String| Error::argument("model", format!("`{name}`"), why);
-    if let Some(tidy) = tidied(name) {
+    let is_file = name.strip_suffix(NORMALIZED).unwrap_or(name).ends_with(FILE);
+    if let Some(tidy) = tidied(name).filter(|_| !is_file) {
         let rule = "one dash stands before each option, each is given once, and `normalized` is the last";
         return Err(refuse(format!("did you mean `{tidy}`? ({rule})")));
     }
@@ -89,16 +95,25 @@ pub fn by_name(name: &str, input: [usize; 3], classes: usize) -> Result<Box<dyn 
         Some(plain) => (plain, true),
         None => (name, false),
     };
+    if input.contains(&0) || classes == 0 {
+        return Err(refuse(format!("images of {input:?} and {classes} classes: none may be 0")));
+    }
     let options = |known: &str| match plain.strip_prefix(known)? {
         "" => Some(""),
         rest => rest.strip_prefix('-').filter(|options| !options.is_empty()),
     };
-    let found = REGISTRY.iter().find_map(|(known, build)| Some((build, options(known)?)));
-    let (build, options) = found.ok_or_else(|| unknown(name))?;
-    if input.contains(&0) || classes == 0 {
-        return Err(refuse(format!("images of {input:?} and {classes} classes: none may be 0")));
-    }
-    let mut architecture = build(options, input, classes).map_err(refuse)?;
+    let mut architecture: Box<dyn Architecture> = if is_file {
+        let network = Onnx::open_for(plain, Some(input))?;
+        if network.classes() != classes {
+            let have = network.classes();
+            return Err(refuse(format!("tells {have} classes from each other, but there are {classes}")));
+        }
+        Box::new(network)
+    } else {
+        let found = REGISTRY.iter().find_map(|(known, build)| Some((build, options(known)?)));
+        let (build, options) = found.ok_or_else(|| unknown(name))?;
+        build(options, input, classes).map_err(refuse)?
+    };
     if normalized {
         let unknown =
             || format!("no usual mean and deviation are known for images with {} channels", input[2]);
