@@ -90,10 +90,14 @@ class SmallCnn(nn.Module):
 
 
 class PreActBlock(nn.Module):
-    """BN-ReLU-conv twice (He et al. 2016b); the shortcut's convolution reads the activation after BN and ReLU."""
+    """BN-ReLU-conv twice (He et al. 2016b); the shortcut's convolution reads the activation after BN and ReLU, or the input.
 
-    def __init__(self, cin, cout, stride):
+    `raw`: the input.
+    """
+
+    def __init__(self, cin, cout, stride, raw=False):
         super().__init__()
+        self.raw = raw
         self.bn1 = nn.BatchNorm2d(cin)
         self.conv1 = nn.Conv2d(cin, cout, 3, stride, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(cout)
@@ -103,7 +107,7 @@ class PreActBlock(nn.Module):
 
     def forward(self, x):
         out = F.relu(self.bn1(x))
-        shortcut = self.shortcut(out) if hasattr(self, "shortcut") else x
+        shortcut = self.shortcut(x if self.raw else out) if hasattr(self, "shortcut") else x
         return self.conv2(F.relu(self.bn2(self.conv1(out)))) + shortcut
 
 
@@ -120,15 +124,18 @@ def stages(make, blocks, width, cin, expansion=1):
 class PreActResNet18(nn.Module):
     """Pre-activation ResNet-18 for 32x32 images (robust_overfitting, preactresnet.py), `width` channels in the first stage.
 
-    `gradalign`: without the last batch norm and relu, as understanding-fast-adv-training has it.
+    Forms of other code: `fast` (fast_adversarial, CIFAR10/preact_resnet.py) gives the shortcut's convolution the block's
+    input; `gradalign` (understanding-fast-adv-training, models.py) that too, and is without the last batch norm and relu;
+    `nobn` (pytorch-cifar, models/preact_resnet.py) is without those alone.
     """
 
-    def __init__(self, width=64, channels=3, classes=10, gradalign=False):
+    def __init__(self, width=64, channels=3, classes=10, form=""):
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
-        for name, stage in stages(PreActBlock, [2, 2, 2, 2], width, width):
+        make = lambda cin, cout, stride: PreActBlock(cin, cout, stride, form in ("fast", "gradalign"))
+        for name, stage in stages(make, [2, 2, 2, 2], width, width):
             self.add_module(name, stage)
-        self.bn = None if gradalign else nn.BatchNorm2d(8 * width)
+        self.bn = None if form in ("gradalign", "nobn") else nn.BatchNorm2d(8 * width)
         self.linear = nn.Linear(8 * width, classes)
 
     def forward(self, x):
@@ -176,36 +183,44 @@ class WideResNet(nn.Module):
 class Block(nn.Module):
     """Conv-BN-ReLU, conv-BN, ReLU of the sum with the shortcut (He et al. 2016a; pytorch-cifar, models/resnet.py)."""
 
-    def __init__(self, cin, cout, stride):
+    def __init__(self, cin, cout, stride, shortcut="shortcut"):
         super().__init__()
         self.conv1 = nn.Conv2d(cin, cout, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(cout)
         self.conv2 = nn.Conv2d(cout, cout, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(cout)
-        self.shortcut = nn.Sequential()
+        layers = nn.Sequential()
         if stride != 1 or cin != cout:
-            self.shortcut = nn.Sequential(nn.Conv2d(cin, cout, 1, stride, bias=False), nn.BatchNorm2d(cout))
+            layers = nn.Sequential(nn.Conv2d(cin, cout, 1, stride, bias=False), nn.BatchNorm2d(cout))
+        self.add_module(shortcut, layers)
+        self.name = shortcut
 
     def forward(self, x):
         out = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+        return F.relu(self.bn2(self.conv2(out)) + getattr(self, self.name)(x))
 
 
 class ResNet(nn.Module):
-    """ResNet-18 and -34 for 32x32 images (kuangliu's pytorch-cifar, models/resnet.py), `width` channels in the first stage."""
+    """ResNet-18 and -34 for 32x32 images (kuangliu's pytorch-cifar, models/resnet.py), `width` channels in the first stage.
 
-    def __init__(self, blocks, width=64, channels=3, classes=10):
+    `imagenet`: stem and names of torchvision/models/resnet.py.
+    """
+
+    def __init__(self, blocks, width=64, channels=3, classes=10, imagenet=False):
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+        self.imagenet = imagenet
+        self.conv1 = nn.Conv2d(channels, width, *((7, 2, 3) if imagenet else (3, 1, 1)), bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        for name, stage in stages(Block, blocks, width, width):
+        make = lambda cin, cout, stride: Block(cin, cout, stride, "downsample" if imagenet else "shortcut")
+        for name, stage in stages(make, blocks, width, width):
             self.add_module(name, stage)
-        self.linear = nn.Linear(8 * width, classes)
+        self.add_module("fc" if imagenet else "linear", nn.Linear(8 * width, classes))
 
     def forward(self, x):
         x = F.relu(self.bn1(self.conv1(x)))
+        x = F.max_pool2d(x, 3, 2, 1) if self.imagenet else x
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.linear(x.mean((2, 3)))
+        return (self.fc if self.imagenet else self.linear)(x.mean((2, 3)))
 
 
 class Bottleneck(nn.Module):
@@ -348,9 +363,11 @@ MODELS = {
     "mnist-madry": lambda w, image, classes, rest: MnistMadry(image, classes),
     "lenet5": lambda w, image, classes, rest: LeNet5(image, classes),
     "small-cnn": lambda w, image, classes, rest: SmallCnn(image, classes),
-    "preact-resnet18": lambda w, image, classes, rest: PreActResNet18(w or 64, image[0], classes, "gradalign" in rest),
-    "resnet18": lambda w, image, classes, rest: ResNet([2, 2, 2, 2], w or 64, image[0], classes),
-    "resnet34": lambda w, image, classes, rest: ResNet([3, 4, 6, 3], w or 64, image[0], classes),
+    "preact-resnet18": lambda w, image, classes, rest: PreActResNet18(
+        w or 64, image[0], classes, next((r for r in rest if r in ("fast", "gradalign", "nobn")), "")
+    ),
+    "resnet18": lambda w, image, classes, rest: ResNet([2, 2, 2, 2], w or 64, image[0], classes, "imagenet" in rest),
+    "resnet34": lambda w, image, classes, rest: ResNet([3, 4, 6, 3], w or 64, image[0], classes, "imagenet" in rest),
     "resnet50": lambda w, image, classes, rest: ResNet50(w or 64, image[0], classes, "cifar" in rest),
     "wide-resnet": lambda w, image, classes, rest: WideResNet(int(rest[0]), int(rest[1]), image[0], classes),
     "vgg11-bn": lambda w, image, classes, rest: Vgg([1, 1, 2, 2, 2], w or 64, image[0], classes),

@@ -42,7 +42,8 @@ pub(crate) struct Flags {
     #[arg(long, help_heading = DATA, value_name = "CHANGES", value_delimiter = ',')]
     pub(crate) augment: Option<Vec<String>>,
     /// Architecture: mlp (mlp-256-128 names hidden widths), mnist-fast, mnist-madry, lenet5, small-cnn, preact-resnet18
-    /// (preact-resnet18-gradalign: that paper's form), resnet18, resnet34, resnet50 (resnet50-cifar: for small images),
+    /// (-fast, -gradalign, -nobn: the forms of other code), resnet18, resnet34 (-imagenet: torchvision's), resnet50
+    /// (resnet50-cifar: for small images),
     /// wide-resnet-28-10 (depth, factor; -dropout0.3), vgg11-bn, vgg16-bn, convnext-tiny (-p2: patches of that side);
     /// resnet18-w16 names the width, -normalized at the end a normalisation of the pixels inside
     #[arg(long, help_heading = DATA)]
@@ -207,9 +208,14 @@ pub(crate) struct Flags {
     /// Snapshots after every epoch or step
     #[arg(long, help_heading = OPTIMISER, value_name = "WHEN")]
     pub(crate) swa_every: Option<String>,
-    /// Begin from these weights: a safetensors file under PyTorch's names, or the folder of a run
+    /// Begin from these weights: a safetensors file, a .pt or .pth file of PyTorch (nothing in it is run), or the folder
+    /// of a run
     #[arg(long, help_heading = DATA, value_name = "FILE")]
     pub(crate) weights: Option<String>,
+    /// What the names in those weights mean, where they are others than PyTorch's, torchvision's and RobustBench's: a
+    /// table (TOML) with lines as "encoder.*" = "*" under [names]
+    #[arg(long, help_heading = DATA, value_name = "FILE")]
+    pub(crate) weights_names: Option<String>,
     /// Of those weights, keep the last layer, or redraw it, as other classes need it
     #[arg(long, help_heading = DATA, value_name = "WHICH")]
     pub(crate) weights_head: Option<String>,
@@ -322,7 +328,7 @@ macro_rules! recipe_flags {
                batch optimizer learning_rate momentum nesterov beta1 beta2 adam_epsilon weight_decay weight_decay_on
                schedule schedule_at schedule_peak milestones schedule_factors learning_rate_warmup
                clip_gradient micro_batch weight_average_warmup weight_average_buffers swa_start swa_every
-               weights weights_head
+               weights weights_names weights_head
                weight_average validation validation_group validation_gap seed
                train_images patience probe on_collapse test_every test_images)
     };

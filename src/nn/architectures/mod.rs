@@ -21,8 +21,9 @@ pub use mnist_fast::MnistFast;
 pub use mnist_madry::MnistMadry;
 pub use normalized::{Normalization, Normalized};
 pub use preact_resnet18::PreActResNet18;
+pub use residual::Stem;
 pub use resnet::ResNet;
-pub use resnet50::{ResNet50, Stem};
+pub use resnet50::ResNet50;
 pub use small_cnn::SmallCnn;
 pub use vgg::Vgg;
 pub use wide_resnet::WideResNet;
@@ -72,9 +73,9 @@ pub fn names() -> Vec<&'static str> {
 ///
 /// * `mlp`, or `mlp-256-128` with these hidden widths;
 /// * `mnist-fast`, `mnist-madry`, `lenet5`, `small-cnn`;
-/// * `preact-resnet18` (with `-gradalign` in the form of that paper's code), `resnet18`, `resnet34`, `resnet50` (with
-///   `-cifar` the stem for small images), `vgg11-bn`, `vgg16-bn`, `convnext-tiny` (with `-p2` patches of that side), each
-///   with `-w8` for 8 channels in the first stage;
+/// * `preact-resnet18` (with `-fast`, `-gradalign` or `-nobn` in the forms of other code: `preact_resnet18.rs`), `resnet18`,
+///   `resnet34` (with `-imagenet` torchvision's stem), `resnet50` (with `-cifar` the stem for small images), `vgg11-bn`,
+///   `vgg16-bn`, `convnext-tiny` (with `-p2` patches of that side), each with `-w8` for 8 channels in the first stage;
 /// * `wide-resnet-28-10`: depth and factor, with `-dropout0.3` a rate of dropout.
 ///
 /// A name that ends in `.onnx` is that of a file: the network in it, with the file's weights to begin from ([`Onnx`]).
@@ -276,12 +277,19 @@ mod tests {
             assert_eq!(params(name, CIFAR).count(), count, "{name}");
         }
         // torchvision's documentation says these.
-        for (name, count) in [("resnet50", 25_557_032), ("convnext-tiny", 28_589_128)] {
+        for (name, count) in [
+            ("resnet18-imagenet", 11_689_512),
+            ("resnet34-imagenet", 21_797_672),
+            ("resnet50", 25_557_032),
+            ("convnext-tiny", 28_589_128),
+        ] {
             let network = by_name(name, [224, 224, 3], 1000).unwrap();
             assert_eq!(Params::of(network.as_ref()).unwrap().count(), count, "{name}");
         }
         // The last batch norm is what GradAlign's copy lacks.
         assert_eq!(params("preact-resnet18-gradalign", CIFAR).count(), 11_172_170 - 2 * 512);
+        assert_eq!(params("preact-resnet18-nobn", CIFAR).count(), 11_172_170 - 2 * 512);
+        assert_eq!(params("preact-resnet18-fast", CIFAR).count(), 11_172_170);
     }
 
     #[test]
@@ -298,6 +306,10 @@ mod tests {
             "preact-resnet18-w8-normalized",
             "resnet18-w8-normalized",
             "preact-resnet18-gradalign-w8",
+            "preact-resnet18-fast-w8",
+            "preact-resnet18-nobn",
+            "resnet18-imagenet-w8",
+            "resnet34-imagenet-normalized",
             "resnet34-w16",
             "resnet50-cifar-w8",
             "wide-resnet-16-1-dropout0.3",

@@ -1,6 +1,6 @@
 //! What residual networks share: their stem for small images, their stages of blocks, the pre-activation block.
 
-use crate::nn::{Conv2d, Net, Var};
+use crate::nn::{Conv2d, Net, Pool, Scheme, Var};
 
 /// Channels of the first stage unless a name says otherwise.
 pub(super) const WIDTH: usize = 64;
@@ -8,6 +8,45 @@ pub(super) const WIDTH: usize = 64;
 /// What follows a network's name for this width, where `usual` is not spelt out.
 pub(super) fn write_width(width: usize, usual: usize) -> String {
     if width == usual { String::new() } else { format!("-w{width}") }
+}
+
+/// What a network is for: its stem, and the names that its reference gives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Stem {
+    /// 7x7 convolution of stride 2 and 3x3 maximum pooling of stride 2: torchvision.
+    ImageNet,
+    /// 3x3 convolution: pytorch-cifar.
+    Cifar,
+}
+
+impl Stem {
+    /// Names of a block's shortcut and of the last layer.
+    pub(super) fn names(self) -> [&'static str; 2] {
+        match self {
+            Stem::ImageNet => ["downsample", "fc"],
+            Stem::Cifar => ["shortcut", "linear"],
+        }
+    }
+
+    /// How its reference draws convolutions: torchvision by He's rule, pytorch-cifar by PyTorch's default.
+    pub(super) fn scheme(self) -> Scheme {
+        match self {
+            Stem::ImageNet => Scheme::HeNormal,
+            Stem::Cifar => Scheme::Torch,
+        }
+    }
+
+    /// Records it: convolution with `width` channels, batch norm, relu, pooling where there is one.
+    pub(super) fn record<'t>(self, net: &Net<'t>, x: Var<'t>, width: usize) -> Var<'t> {
+        match self {
+            Stem::ImageNet => {
+                let conv = Conv2d { stride: [2, 2], padding: [3, 3], ..Conv2d::default() };
+                let x = net.conv("conv1", x, width, [7, 7], conv, false);
+                net.batch_norm("bn1", x).relu().max_pool(Pool::square(3, 2, 1))
+            }
+            Stem::Cifar => net.batch_norm("bn1", conv3x3(net, "conv1", x, width, 1)).relu(),
+        }
+    }
 }
 
 /// The extents of a block.
@@ -67,21 +106,33 @@ pub(super) fn layer(stage: usize, index: usize) -> String {
     format!("layer{stage}.{index}")
 }
 
-/// Batch norm, relu, convolution, twice (He et al., "Identity mappings in deep residual networks", 2016). The
-/// shortcut's convolution, called `shortcut`, takes the first activation (after batch norm and relu), as in the
-/// references. `between` is what happens to the second activation: dropout, or nothing.
+/// What the convolution of a pre-activation block's shortcut takes, where there is one; and its name.
+#[derive(Clone, Copy)]
+pub(super) enum Shortcut {
+    /// The first activation, after batch norm and relu.
+    Activated(&'static str),
+    /// What the block was given.
+    Raw(&'static str),
+}
+
+/// Batch norm, relu, convolution, twice (He et al., "Identity mappings in deep residual networks", 2016). `between` is
+/// what happens to the second activation: dropout, or nothing.
 pub(super) fn preactivated<'t>(
     net: &Net<'t>,
     x: Var<'t>,
     block: Block,
-    shortcut: &str,
+    shortcut: Shortcut,
     between: impl Fn(Var<'t>) -> Var<'t>,
 ) -> Var<'t> {
     let first = net.batch_norm("bn1", x).relu();
     let y = conv3x3(net, "conv1", first, block.channels, block.stride);
     let y = between(net.batch_norm("bn2", y).relu());
     let y = conv3x3(net, "conv2", y, block.channels, 1);
-    y + if block.shortcut { conv1x1(net, shortcut, first, block.outputs, block.stride) } else { x }
+    let (name, of) = match shortcut {
+        Shortcut::Activated(name) => (name, first),
+        Shortcut::Raw(name) => (name, x),
+    };
+    y + if block.shortcut { conv1x1(net, name, of, block.outputs, block.stride) } else { x }
 }
 
 /// A 1x1 convolution without bias.

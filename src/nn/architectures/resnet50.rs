@@ -1,23 +1,14 @@
 //! ResNet-50 (He et al., "Deep residual learning for image recognition", 2016; the stride on the 3x3 convolution, as in
 //! PyTorch): torchvision/models/resnet.py for ImageNet, pytorch-cifar/models/resnet.py (kuangliu) for small images.
 
-use super::residual::{Block, Stages, WIDTH, conv1x1, conv3x3, layer, write_width};
+use super::residual::{Block, Stages, Stem, WIDTH, conv1x1, conv3x3, layer, write_width};
 use super::{Built, once, options, width};
-use crate::nn::{Architecture, Conv2d, Net, Pool, Scheme, Var};
+use crate::nn::{Architecture, Net, Var};
 
 /// Blocks in each stage.
 const BLOCKS: [usize; 4] = [3, 4, 6, 3];
 /// A bottleneck gives so many times the channels of its 3x3 convolution.
 const EXPANSION: usize = 4;
-
-/// What a network is for: its stem, and the names that its reference gives.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Stem {
-    /// 7x7 convolution of stride 2 and 3x3 maximum pooling of stride 2: torchvision.
-    ImageNet,
-    /// 3x3 convolution: pytorch-cifar.
-    Cifar,
-}
 
 /// Stem, four stages of bottlenecks, mean over the pixels, linear. 25 557 032 parameters for ImageNet's 1000 classes,
 /// 23 520 842 with the stem for small images and ten classes.
@@ -65,23 +56,10 @@ impl Architecture for ResNet50 {
 
     fn forward<'t>(&self, net: &Net<'t>, x: Var<'t>) -> Var<'t> {
         let x = net.images(x, self.input);
-        let large = self.stem == Stem::ImageNet;
-        let (shortcut, last) = if large { ("downsample", "fc") } else { ("shortcut", "linear") };
-        let blocks = |net: &Net<'t>| match large {
-            true => {
-                let conv = Conv2d { stride: [2, 2], padding: [3, 3], ..Conv2d::default() };
-                let x = net.conv("conv1", x, self.width, [7, 7], conv, false);
-                let x = net.batch_norm("bn1", x).relu().max_pool(Pool::square(3, 2, 1));
-                self.stages(net, x, shortcut)
-            }
-            false => {
-                let x = net.batch_norm("bn1", conv3x3(net, "conv1", x, self.width, 1)).relu();
-                self.stages(net, x, shortcut)
-            }
-        };
-        // torchvision draws its convolutions by He's rule; pytorch-cifar leaves PyTorch's default.
-        let scheme = if large { Scheme::HeNormal } else { Scheme::Torch };
-        let x = net.initialised(scheme, || blocks(net));
+        let [shortcut, last] = self.stem.names();
+        let x = net.initialised(self.stem.scheme(), || {
+            self.stages(net, self.stem.record(net, x, self.width), shortcut)
+        });
         net.linear(last, x.global_avg_pool(), self.classes)
     }
 }

@@ -1,7 +1,7 @@
 //! Wide residual networks (Zagoruyko and Komodakis, "Wide residual networks", 2016) as adversarial training uses them:
 //! TRADES/models/wideresnet.py (Zhang et al. 2019).
 
-use super::residual::{Stages, conv3x3, preactivated};
+use super::residual::{Shortcut, Stages, conv3x3, preactivated};
 use super::{Built, once, options};
 use crate::nn::{Architecture, Net, Scheme, Var};
 
@@ -98,7 +98,9 @@ impl Architecture for WideResNet {
             let stages = Stages { inputs: STEM, blocks: &blocks, width: STEM * self.factor, expansion: 1 };
             let name = |stage: usize, index: usize| format!("block{stage}.layer.{index}");
             stages.record(net, x, name, |net, x, block| {
-                preactivated(net, x, block, "convShortcut", |y| net.dropout(y, self.dropout))
+                preactivated(net, x, block, Shortcut::Activated("convShortcut"), |y| {
+                    net.dropout(y, self.dropout)
+                })
             })
         });
         let x = net.batch_norm("bn1", x).relu().global_avg_pool();
