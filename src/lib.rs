@@ -18,6 +18,7 @@ pub mod tape;
 pub mod tensor;
 pub mod trace;
 pub mod train;
+pub mod weights;
 
 /// The examples of the README, as tests.
 #[cfg(doctest)]

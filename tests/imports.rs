@@ -24,15 +24,19 @@ const LAW: &[(&str, &[&str])] = &[
     ("plan", &["tensor", "device", "kernels", "gpu", "trace", "cpu", "launch", "tape", "error", "shape"]),
     ("nn", &["plan", "tensor", "device", "philox", "tape", "files", "error", "shape"]),
     ("nn/architectures", &["nn", "error", "shape"]),
+    ("weights", &["nn", "files", "error", "shape"]),
     ("attack", &["nn", "plan", "tensor", "device", "tape", "error", "shape"]),
     (
         "train",
         &[
-            "attack", "nn", "plan", "tensor", "device", "tape", "philox", "data", "files", "trace", "error",
-            "shape",
+            "attack", "weights", "nn", "plan", "tensor", "device", "tape", "philox", "data", "files",
+            "trace", "error", "shape",
         ],
     ),
-    ("report", &["train", "attack", "nn", "plan", "tensor", "device", "data", "files", "error", "shape"]),
+    (
+        "report",
+        &["train", "attack", "weights", "nn", "plan", "tensor", "device", "data", "files", "error", "shape"],
+    ),
 ];
 
 /// Op families: each has shaders/X.wgsl, src/kernels/X.rs and src/cpu/X.rs.

@@ -3,7 +3,8 @@
 use adamant::data::Dataset;
 use adamant::nn::{Mode, Net, Params, architectures};
 use adamant::tensor::Host;
-use adamant::train::{Recipe, Silent, Trainer, checkpoint};
+use adamant::train::{Recipe, Silent, Trainer};
+use adamant::weights::{self, Taking};
 use adamant::{DType, Device, Error, Plan, Store, Tape};
 use safetensors::tensor::{Dtype, TensorView};
 use std::sync::atomic::AtomicBool;
@@ -315,6 +316,7 @@ fn weights_of_others_are_taken_or_refused_by_name() {
     let ten = architectures::by_name("wide-resnet-10-1", [8, 8, 3], 10).unwrap();
     let four = architectures::by_name("wide-resnet-10-1-normalized", [8, 8, 3], 4).unwrap();
     let (params, fewer) = (Params::of(ten.as_ref()).unwrap(), Params::of(four.as_ref()).unwrap());
+    let redraw = Taking { redraw_last: Some(9), ..Taking::default() };
     let initial = params.initial(5);
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     for (param, values) in params.iter().zip(&initial) {
@@ -331,11 +333,11 @@ fn weights_of_others_are_taken_or_refused_by_name() {
     };
     write(&tensors);
 
-    let loaded = checkpoint::load_weights(&path, ten.as_ref(), &params).unwrap();
+    let loaded = weights::load(&path, ten.as_ref(), &params, &Taking::default()).unwrap();
     assert!(loaded.iter().map(|(_, values)| values).eq(&initial));
-    let error = checkpoint::load_weights(&path, four.as_ref(), &fewer).unwrap_err().to_string();
+    let error = weights::load(&path, four.as_ref(), &fewer, &Taking::default()).unwrap_err().to_string();
     assert!(error.contains("`fc.weight` is [10, 64]") && error.contains("--weights-head redraw"), "{error}");
-    let loaded = checkpoint::load_weights_but_last(&path, four.as_ref(), &fewer, 9).unwrap();
+    let loaded = weights::load(&path, four.as_ref(), &fewer, &redraw).unwrap();
     for ((name, values), (param, drawn)) in loaded.iter().zip(fewer.iter().zip(fewer.initial(9))) {
         assert_eq!(*name, param.name);
         match params.iter().zip(&initial).find(|(theirs, _)| theirs.name == *name) {
@@ -347,10 +349,10 @@ fn weights_of_others_are_taken_or_refused_by_name() {
 
     tensors[3].0 = "module.block1.layer.0.conv9.weight".into();
     write(&tensors);
-    let error = checkpoint::load_weights(&path, ten.as_ref(), &params).unwrap_err().to_string();
+    let error = weights::load(&path, ten.as_ref(), &params, &Taking::default()).unwrap_err().to_string();
     for word in ["it lacks block1", "block1.layer.0.conv9.weight besides", "Use the architecture"] {
         assert!(error.contains(word), "{error}");
     }
-    let error = checkpoint::find_weights(folder.path()).unwrap_err().to_string();
+    let error = weights::find(folder.path()).unwrap_err().to_string();
     assert!(error.contains("holds none of best.safetensors"), "{error}");
 }

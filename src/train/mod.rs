@@ -15,9 +15,10 @@ mod schedule;
 mod trainer;
 mod watch;
 
+pub use crate::weights::Weights;
 pub use augment::{Augmentation, Mix, Mixing};
 pub use average::{Averaging, BUFFERS, Buffers, SNAPSHOTS};
-pub use checkpoint::{Checkpoint, Position, Weights};
+pub use checkpoint::{Checkpoint, Position};
 pub use method::{Batch, METHODS, Method, Objective, method};
 pub use optimizer::{DECAYED, Decayed, OPTIMIZERS, Optimizer};
 pub use peers::Peers;

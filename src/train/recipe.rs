@@ -142,8 +142,11 @@ pub struct Recipe {
     pub swa_start: f64,
     /// Snapshots are taken after every `epoch` or every `step`.
     pub swa_every: String,
-    /// Weights to begin from: a safetensors file under PyTorch's names, or the folder of a run; none by default.
+    /// Weights to begin from: a safetensors file, a `.pt` or `.pth` file of PyTorch, or the folder of a run; none by
+    /// default.
     pub weights: String,
+    /// What the names in them mean, where they are not known: a table as [`crate::weights::Names::read`] takes it.
+    pub weights_names: String,
     /// Of those weights, the last layer is taken (`keep`), or drawn anew (`redraw`), as other classes need it.
     pub weights_head: String,
     /// Images held out of the training set to choose the checkpoint by.
@@ -245,6 +248,7 @@ impl Default for Recipe {
             swa_start: 0.0,
             swa_every: "epoch".into(),
             weights: String::new(),
+            weights_names: String::new(),
             weights_head: "keep".into(),
             validation: 1000,
             validation_group: 1,

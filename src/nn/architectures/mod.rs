@@ -56,7 +56,7 @@ const REGISTRY: [(&str, Build); 13] = [
 ];
 
 /// What ends the name of a network behind a normalisation of its pixels.
-const NORMALIZED: &str = "-normalized";
+pub const NORMALIZED: &str = "-normalized";
 
 /// What ends the name of a file that holds a network.
 const FILE: &str = ".onnx";

@@ -14,7 +14,7 @@ mod watch;
 pub use plans::Phase;
 pub use run::Outcome;
 
-use super::checkpoint::{self, Position, Weights};
+use super::checkpoint::{self, Position};
 use super::feed::Feed;
 use super::peers::{Peers, Share};
 use super::{Averaging, CheckpointEvery, Decayed, Method, Optimizer, Recipe, Schedule, examples, method};
@@ -26,6 +26,7 @@ use crate::nn::{Architecture, Collapsed, Mode, Params};
 use crate::plan::{Plan, Precision};
 use crate::shape::Shape;
 use crate::tensor::{Host, Store};
+use crate::weights::{self, Taking, Weights};
 use plans::BoundPhase;
 use std::path::{Path, PathBuf};
 use watch::Watched;
@@ -241,19 +242,21 @@ impl Trainer {
     /// run that is resumed has its own.) Gives the file.
     ///
     /// # Errors
-    /// As [`checkpoint::load_weights`], and of the device.
+    /// As [`weights::load`], and of the device.
     pub fn begin_from_recipe(&mut self) -> Result<Option<PathBuf>> {
         if self.recipe.weights.is_empty() {
             return Ok(None);
         }
         let (network, params, seed) = (self.architecture.as_ref(), &self.params, self.recipe.seed);
-        let file = checkpoint::find_weights(Path::new(&self.recipe.weights))?;
-        let weights = match self.recipe.weights_head.as_str() {
-            "redraw" => checkpoint::load_weights_but_last(&file, network, params, seed)?,
-            _ => checkpoint::load_weights(&file, network, params)?,
+        let names = match self.recipe.weights_names.as_str() {
+            "" => weights::Names::default(),
+            file => weights::Names::read(Path::new(file))?,
         };
-        self.begin_from(&weights)?;
-        Ok(Some(file))
+        let redraw_last = (self.recipe.weights_head == "redraw").then_some(seed);
+        let mut file = weights::open(Path::new(&self.recipe.weights), &names)?;
+        let taken = weights::take(&mut file, network, params, &Taking { names, redraw_last })?;
+        self.begin_from(&taken)?;
+        Ok(Some(file.path().to_path_buf()))
     }
 
     /// Refuses methods that need a whole batch at once.

@@ -5,7 +5,8 @@ use crate::error::{Error, Result};
 use crate::nn::Mode;
 use crate::tensor::Host;
 use crate::train::OnCollapse;
-use crate::train::checkpoint::{self, Checkpoint, Position, Weights};
+use crate::train::checkpoint::{self, Checkpoint, Position};
+use crate::weights::Weights;
 use std::path::Path;
 
 /// What an epoch began with, in the folder of a run that goes back on collapse.
