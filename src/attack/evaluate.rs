@@ -1,7 +1,7 @@
 //! Attacking a trained network: verdicts an example, over restarts.
 
 use super::recorded::record_batch;
-use super::search::{self, Ascending, Search, Site, is_state, table_name};
+use super::search::{self, Ascending, Search, Site, constant_name, is_state, table_name};
 use super::{Attack, Classifier, Inputs, Names, ThreatModel};
 use crate::error::{Error, Result};
 use crate::nn::Net;
@@ -297,6 +297,9 @@ impl Evaluation {
             }
             evaluation.put(&table_name(name), [values.len()], Host::F64(values))?;
         }
+        for (name, shape, values) in search.constants(on.architecture.input()) {
+            evaluation.put(&constant_name(name), shape, Host::F64(values))?;
+        }
         Ok(evaluation)
     }
 
@@ -316,6 +319,7 @@ impl Evaluation {
         self.put("key", [2], Host::U32(vec![seed as u32, (seed >> 32) as u32]))?;
         self.put("counter", [2], Host::U32(vec![run, 0]))?;
         self.put(search::RUN, Shape::scalar(), Host::F64(vec![f64::from(run % self.runs)]))?;
+        self.put(search::RESTART, Shape::scalar(), Host::F64(vec![f64::from(run / self.runs)]))?;
         self.put(search::NOW, [1], Host::U32(vec![done as u32]))?;
         if done == 0 {
             let counters = (1..=self.steps as u32).flat_map(|step| [run, step]).collect();

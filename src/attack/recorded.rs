@@ -51,7 +51,7 @@ impl Names {
 
     /// What an attacker may do to the data set's vectors of features: its tensors `least`, `most`, `down` and `up`, f32
     /// `[1,1,1,F]`, see [`Limits`].
-    fn limits<'t>(&self, tape: &'t Tape, images: Shape) -> Limits<'t> {
+    pub(super) fn limits<'t>(&self, tape: &'t Tape, images: Shape) -> Limits<'t> {
         let one = images.with(0, 1);
         let source = |what: &str| tape.source(&self.of_data(what), one, DType::F32);
         Limits { least: source("least"), most: source("most"), down: source("down"), up: source("up") }

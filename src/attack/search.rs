@@ -8,7 +8,7 @@
 //! no result either.
 
 use super::recorded::record_ascent;
-use super::{Ascent, Attack, Ball, Classifier, Names, ThreatModel};
+use super::{Ascent, Attack, Ball, Classifier, Limits, Names, ThreatModel};
 use crate::nn::Net;
 use crate::shape::{DType, Shape};
 use crate::tape::{Draw, Op, Purpose, Tape, Var};
@@ -17,6 +17,8 @@ use std::ops::Deref;
 
 /// Which of the search's runs is under way, from 0: a scalar.
 pub(super) const RUN: &str = "run";
+/// Which restart is under way, from 0: a scalar.
+pub(super) const RESTART: &str = "restart";
 /// Steps done, u32 `[1]`.
 pub(super) const NOW: &str = "now";
 /// 0, 1, 2, ... as u32 `[steps + 1]`.
@@ -78,6 +80,11 @@ pub trait Search: Send + Sync {
 
     /// Numbers that differ from step to step, `steps` of each: [`Site::number`] reads them.
     fn tables(&self) -> Vec<(&'static str, Vec<f64>)> {
+        Vec::new()
+    }
+
+    /// Numbers that never change, for images `[H,W,C]`, by name and shape: [`Site::constant`] reads them.
+    fn constants(&self, _image: [usize; 3]) -> Vec<(&'static str, Shape, Vec<f64>)> {
         Vec::new()
     }
 
@@ -187,9 +194,78 @@ impl<'a, 't> Site<'a, 't> {
         Shape::new(&[self.batch, 1, 1, 1])
     }
 
+    /// A shape of one number that broadcasts over images: `[1,1,1,1]`.
+    pub fn one(&self) -> Shape {
+        Shape::new(&[1, 1, 1, 1])
+    }
+
     /// Which of [`Search::runs`] is under way, from 0: a scalar.
     pub fn run(&self) -> Var<'t> {
         self.names.source(self.tape, RUN, Shape::scalar(), DType::F32)
+    }
+
+    /// Which restart is under way, from 0: a scalar.
+    pub fn restart(&self) -> Var<'t> {
+        self.names.source(self.tape, RESTART, Shape::scalar(), DType::F32)
+    }
+
+    /// The constant `name` ([`Search::constants`]), of the shape it has there.
+    pub fn constant(&self, name: &str, shape: impl Into<Shape>) -> Var<'t> {
+        self.names.source(self.tape, &constant_name(name), shape, DType::F32)
+    }
+
+    /// The row of the constant `name`, `[rows, columns]`, that belongs to this step: `[1, columns]`; at the start, the
+    /// first. A table by [`Search::tables`] has one number a step; this has several that are looked up together.
+    pub fn row_of_constant(&self, name: &str, rows: usize, columns: usize) -> Var<'t> {
+        let table = self.constant(name, [rows, columns]);
+        match self.stepping {
+            true => table.gather_rows(self.now()),
+            false => table.slice(0, 0, 1),
+        }
+    }
+
+    /// The least and the greatest value that each pixel or feature may take, as x, whatever the radius: [0, 1] for
+    /// pixels. What may not be changed has x as both.
+    pub fn bounds(&self) -> [Var<'t>; 2] {
+        let x = self.x();
+        match self.ball.changeable {
+            None => [0.0, 1.0].map(|bound| self.tape.fill(x.shape(), bound)),
+            Some(_) => {
+                let Limits { least, most, down, up } = self.names.limits(self.tape, x.shape());
+                let all = |of: Var<'t>| of.broadcast_to(x.shape());
+                [all(down).select(all(least), x), all(up).select(all(most), x)]
+            }
+        }
+    }
+
+    /// Images drawn into the box of [`Site::bounds`].
+    pub fn into_box(&self, images: Var<'t>) -> Var<'t> {
+        match self.ball.changeable {
+            None => images.clamp(0.0, 1.0),
+            Some(_) => {
+                let [least, most] = self.bounds();
+                images.max(least).min(most)
+            }
+        }
+    }
+
+    /// The ball round the same images with another radius, a scalar or `[B,1,1,1]`. Its projections are exact for that
+    /// radius but for rounding: they do not keep the distance from it that [`ThreatModel::projection_radius`] does.
+    pub fn ball_of_radius(&self, radius: Var<'t>) -> Ball<'t> {
+        self.names.ball_around(self.tape, self.ball.norm, self.x(), radius, self.ball.step)
+    }
+
+    /// Where the gradient of the cross-entropy points at images with these logits, as the images: it is that gradient
+    /// times a number for each example, in range also where the network is too sure for f32
+    /// ([`Var::cross_entropy_direction`]).
+    pub fn ascent(&self, logits: Var<'t>, images: Var<'t>) -> Var<'t> {
+        let direction = logits.cross_entropy_direction(self.labels);
+        self.ball.along(self.tape.weighted_grad(logits, direction, &[images])[0])
+    }
+
+    /// 1 where an example is classified right by these logits, `[B,1,1,1]`.
+    pub fn correct(&self, logits: Var<'t>) -> Var<'t> {
+        logits.correct(self.labels).reshape(self.per_example())
     }
 
     /// The number of table `name` ([`Search::tables`]) for this step, a scalar; at the start, that of the first step.
@@ -231,6 +307,11 @@ fn state_name(name: &str) -> String {
 /// The table `name`, as [`Names::of`] takes it.
 pub(super) fn table_name(name: &str) -> String {
     format!("table/{name}")
+}
+
+/// The constant `name`, as [`Names::of`] takes it.
+pub(super) fn constant_name(name: &str) -> String {
+    format!("constant/{name}")
 }
 
 /// Whether `tensor` is something that an attack under `names` remembers of each example.
