@@ -1,7 +1,7 @@
 //! Vectors of features under attack: what may not be changed never changes, bounds hold, to the bit.
 
 use adamant::attack::{
-    Attack, Classifier, Evaluation, Fgsm, FgsmRs, Inputs, Norm, Pgd, Rational, ThreatModel, logits,
+    Attack, Classifier, Evaluation, Fgsm, FgsmRs, Inputs, Norm, Pgd, Rational, ThreatModel, by_name, logits,
 };
 use adamant::data::{Change, Dataset, Limits};
 use adamant::nn::{Mode, Params, architectures};
@@ -53,6 +53,22 @@ fn attacks(norm: Norm, epsilon: f64) -> Vec<Box<dyn Attack>> {
     ]
 }
 
+/// Attacks by name, short.
+const SEARCHES: [&str; 12] = [
+    "noise-3",
+    "r-fgsm",
+    "tpgd-4",
+    "mi-fgsm-4",
+    "ni-fgsm-4",
+    "square-12",
+    "fab-t-4",
+    "fab-4",
+    "deepfool-4",
+    "ddn-6",
+    "fmn-6",
+    "cw-6",
+];
+
 #[test]
 fn what_may_not_be_changed_never_changes_and_bounds_hold() {
     let adapter = Device::adapters().into_iter().next().expect("a GPU adapter, a software one will do");
@@ -92,6 +108,21 @@ fn what_may_not_be_changed_never_changes_and_bounds_hold() {
                     }
                     let epsilon = attack.threat().epsilon.value();
                     assert!((moved > ROWS / 2) == (epsilon > 0.0), "{line}: {moved} rows were changed");
+                }
+                // On the CPU alone: a device compiles each of them anew.
+                let searches = if device.is_gpu() { &[][..] } else { &SEARCHES[..] };
+                for (&epsilon, name) in epsilons.iter().flat_map(|e| searches.iter().map(move |s| (e, s))) {
+                    let threat = ThreatModel { norm, epsilon: Rational::from(epsilon) };
+                    // Some are made for one norm.
+                    let Ok(mut suite) = by_name(name, &threat, data.classes) else { continue };
+                    let search = suite.attacks.remove(0).search;
+                    let judge = Evaluation::compile_search(&store, &*search, on, "data", 10).unwrap();
+                    // A minimum-norm attack may leave the ball, and never the bounds.
+                    let far = ThreatModel { norm, epsilon: Rational::from(1e30) };
+                    let threat = if search.is_minimum_norm() { &far } else { &threat };
+                    for found in judge.images(&all, 5).unwrap() {
+                        check(&found.clean, &found.adversarial, limits, threat, &search.line());
+                    }
                 }
             }
         }

@@ -88,6 +88,13 @@ pub fn in_order(logits: Var<'_>, count: usize) -> Vec<Var<'_>> {
         .collect()
 }
 
+/// The label's logit less the largest other one, `[B,1]`: positive where the image is classified right.
+pub(super) fn margin<'t>(site: &Site<'_, 't>, logits: Var<'t>) -> Var<'t> {
+    let label = site.labels.one_hot(site.classes());
+    // The label's is put below all others rather than to 0, which would be the largest where the others are negative.
+    (logits * label).sum(&[1]) - logits.add_scaled(label, -FAR).amax(&[1])
+}
+
 /// The class of rank `first + run` (0 for the largest logit) of each row, run being [`Site::run`] and below `runs`:
 /// `[B,C]` with a 1 a row.
 pub fn target_of_run<'t>(site: &Site<'_, 't>, logits: Var<'t>, first: usize, runs: usize) -> Var<'t> {

@@ -346,7 +346,7 @@ fn largest<'t>(x: Var<'t>, count: Var<'t>) -> Var<'t> {
 
 /// Halves the stretch from `low` to `high` (`[B,1,1,1]`) so many times, towards where `goes_on`, 1 below and 0 above,
 /// changes. Returns both ends.
-fn bisect<'t>(
+pub(super) fn bisect<'t>(
     mut low: Var<'t>,
     mut high: Var<'t>,
     times: usize,
