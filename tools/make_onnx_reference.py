@@ -269,6 +269,7 @@ def operators():
         yield f"{op}.single", (graph([(op, ["c", "x"], ["y"])], [("c", np.float32(0.4))]), (2, 5, 6))
     both = [("Tanh", ["x"], ["t"]), ("GlobalAveragePool", ["x"], ["m"]), ("Mul", ["t", "m"], ["u"]), ("Sub", ["u", "x"], ["y"])]
     yield "arithmetic.both", (graph(both), (2, 5, 6))
+    yield "Sum", (graph([("Tanh", ["x"], ["t"]), ("Sum", ["x", "t", "x"], ["y"])]), (2, 5, 6))
     turned = [("Transpose", ["x"], ["t"], {"perm": [0, 2, 3, 1]}), ("Mul", ["t", "c"], ["u"]), ("Transpose", ["u"], ["y"], {"perm": [0, 3, 1, 2]})]
     yield "transpose.there-and-back", (graph(turned, [("c", normal(2))]), (2, 5, 6))
     yield "transpose.other", one("Transpose", perm=[0, 3, 1, 2])

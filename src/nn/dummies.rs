@@ -32,6 +32,10 @@ impl Architecture for Dummies {
         self.0.unused(name)
     }
 
+    fn through_softmax(&self) -> bool {
+        self.0.through_softmax()
+    }
+
     fn forward<'t>(&self, net: &Net<'t>, x: Var<'t>) -> Var<'t> {
         self.0.forward(net, x)
     }

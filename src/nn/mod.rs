@@ -19,7 +19,7 @@ pub use dummies::{Collapsed, Dummies};
 pub use init::{Init, Scheme};
 pub use layers::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM};
 pub use momentum::Momentum;
-pub use onnx::Onnx;
+pub use onnx::{Onnx, to_onnx};
 pub use params::{Layout, Param, Params, Role};
 
 use crate::shape::{DType, Shape};
@@ -49,6 +49,11 @@ pub trait Architecture: Send + Sync {
 
     /// Whether weight files may hold a tensor of this name that the network has no use for: it is then left out.
     fn unused(&self, _name: &str) -> bool {
+        false
+    }
+
+    /// Whether what it calls logits is known to have gone through a softmax ([`Onnx`]).
+    fn through_softmax(&self) -> bool {
         false
     }
 

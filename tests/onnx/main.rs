@@ -4,9 +4,11 @@
 #[path = "../reference/mod.rs"]
 mod reference;
 
+mod export;
 mod hostile;
 mod import;
 mod memory;
+mod real;
 
 #[global_allocator]
 static ALLOCATOR: memory::Counting = memory::Counting;

@@ -3,6 +3,7 @@
 mod bad_input;
 #[cfg(unix)]
 mod methods;
+mod onnx;
 #[cfg(unix)]
 mod resume;
 mod run_folder;

@@ -2,6 +2,7 @@
 
 use super::Watcher;
 use super::flags::Flags;
+use super::onnx;
 use adamant::attack::{Classifier, Pgd, logits};
 use adamant::data::Data;
 use adamant::nn::{Architecture, Collapsed, Mode};
@@ -28,6 +29,10 @@ pub(crate) fn finish(
     }
     said.iter().for_each(|sentence| say!("{sentence}"));
     let store = Store::new(trainer.store().device());
+    if let Some(file) = &flags.export_onnx {
+        let weights = trainer.best().map_or_else(|| trainer.weights(), |(weights, _)| Ok(weights.clone()))?;
+        onnx::write(file, &recipe, (data.test.image, data.test.classes), &weights)?;
+    }
     if let Some((weights, epoch)) = trainer.best() {
         checkpoint::put_weights(&store, trainer.params(), weights)?;
         let held = trainer.sizes().1;

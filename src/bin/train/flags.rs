@@ -1,5 +1,6 @@
 //! The command line: its flags, and how they change a recipe.
 
+use super::onnx;
 use adamant::attack::{Pgd, Rational};
 use adamant::train::{CheckpointEvery, Recipe, rational};
 use adamant::{Error, Result};
@@ -45,7 +46,8 @@ pub(crate) struct Flags {
     /// (-fast, -gradalign, -nobn: the forms of other code), resnet18, resnet34 (-imagenet: torchvision's), resnet50
     /// (resnet50-cifar: for small images),
     /// wide-resnet-28-10 (depth, factor; -dropout0.3), vgg11-bn, vgg16-bn, convnext-tiny (-p2: patches of that side);
-    /// resnet18-w16 names the width, -normalized at the end a normalisation of the pixels inside
+    /// resnet18-w16 names the width, -normalized at the end a normalisation of the pixels inside; or FILE.onnx, a network of
+    /// other people, whose weights are what training begins from
     #[arg(long, help_heading = DATA)]
     pub(crate) model: Option<String>,
     /// Momentum of batch norm: the share of a new batch in its running statistics [default: PyTorch's 0.1]
@@ -287,6 +289,10 @@ pub(crate) struct Flags {
     /// Also write the logits of the clean test images, to compare with another program's (safetensors, `logits`)
     #[arg(long, help_heading = TEST, value_name = "FILE")]
     pub(crate) logits: Option<PathBuf>,
+    /// Also write the network with its best weights as an ONNX file, normalisation included; with --resume of a run that is
+    /// over, that alone is done
+    #[arg(long, help_heading = RUN, value_name = "FILE")]
+    pub(crate) export_onnx: Option<PathBuf>,
     /// Record what host and device do while training, for ui.perfetto.dev or chrome://tracing (JSON)
     #[arg(long, help_heading = INSIDE, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
@@ -393,7 +399,10 @@ impl Flags {
                 return Err(Error::argument("resume", format!("with {}", given.join(", ")), why));
             }
         }
-        for (flag, file) in [("--logits", &self.logits), ("--trace", &self.trace)] {
+        self.export_onnx.as_deref().map_or(Ok(()), onnx::check)?;
+        let written =
+            [("--logits", &self.logits), ("--trace", &self.trace), ("--export-onnx", &self.export_onnx)];
+        for (flag, file) in written {
             if let Some(folder) = file.as_deref().and_then(Path::parent)
                 && !folder.as_os_str().is_empty()
                 && !folder.is_dir()

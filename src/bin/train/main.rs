@@ -18,6 +18,7 @@ mod flags;
 mod folder;
 mod interrupt;
 mod mpi;
+mod onnx;
 mod show;
 mod tuner;
 
@@ -83,6 +84,12 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
     turn.iter().try_for_each(|turn| turn.check(&data.test))?;
     recipe.check_data(&data.train.name, data.train.image, data.train.classes)?;
     let architecture = recipe.network(data.train.image, data.train.classes)?;
+    if let (Some(file), Some(folder), Some(checkpoint)) = (&flags.export_onnx, &flags.resume, &checkpoint)
+        && onnx::is_over(&checkpoint.position, &recipe)
+    {
+        let of = (data.train.image, data.train.classes);
+        return onnx::write_finished(file, folder, &recipe, of).map(|()| ExitCode::SUCCESS);
+    }
     let (device, why) = Device::select(&flags.device)?;
     if let Some(bytes) = memory {
         device.set_memory_budget(bytes);

@@ -60,6 +60,10 @@ impl Architecture for Normalized {
         self.inner.unused(name)
     }
 
+    fn through_softmax(&self) -> bool {
+        self.inner.through_softmax()
+    }
+
     fn verdict<'t>(&self, logits: Var<'t>) -> Var<'t> {
         self.inner.verdict(logits)
     }

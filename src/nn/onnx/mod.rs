@@ -1,5 +1,5 @@
 //! Networks in ONNX files: read at run time as an [`Architecture`], so that a classifier of other people can be
-//! attacked, evaluated and trained on by everything there is here.
+//! attacked, evaluated and trained on by everything there is here; and written by [`to_onnx`].
 //!
 //! A file is read into steps that each record what a node does (`build.rs` leads, `ops/` has the operators). Weights
 //! become parameters that begin from the file's values, running statistics of batch norms too. The border is NCHW:
@@ -13,9 +13,12 @@
 mod build;
 mod call;
 mod constant;
+mod export;
 mod ops;
 mod proto;
 mod value;
+
+pub use export::to_onnx;
 
 use super::{Architecture, Net, Params, Var};
 use crate::error::{Error, Result};
@@ -120,11 +123,6 @@ impl Onnx {
     pub fn last_operator(&self) -> &str {
         &self.last
     }
-
-    /// Whether the output went through a softmax.
-    pub fn through_softmax(&self) -> bool {
-        self.last == "Softmax"
-    }
 }
 
 impl Architecture for Onnx {
@@ -138,6 +136,10 @@ impl Architecture for Onnx {
 
     fn classes(&self) -> usize {
         self.classes
+    }
+
+    fn through_softmax(&self) -> bool {
+        self.last == "Softmax"
     }
 
     fn forward<'t>(&self, net: &Net<'t>, x: Var<'t>) -> Var<'t> {

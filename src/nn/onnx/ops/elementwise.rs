@@ -58,7 +58,7 @@ impl Builder<'_> {
             *bound = given.or(input).unwrap_or(*bound);
         }
         let [lo, hi] = bounds;
-        if !(lo <= hi) {
+        if lo.is_nan() || hi.is_nan() || lo > hi {
             return Err(format!("clips to [{lo}, {hi}], which is no range"));
         }
         match (lo == 0.0, hi == f64::INFINITY) {
@@ -112,6 +112,15 @@ impl Builder<'_> {
             }
             _ => Err("lacks an input".into()),
         }
+    }
+
+    /// Of as many activations as there are.
+    pub fn sum(&mut self, inputs: &Inputs<'_>) -> Result<Activation, Why> {
+        let mut sum = inputs.activation(0)?.clone();
+        for i in 1..inputs.0.len() {
+            sum = self.both(&sum, inputs.activation(i)?, |x, y| x + y)?;
+        }
+        Ok(sum)
     }
 
     /// Of two activations; the batches align, and so do the orders then.

@@ -128,7 +128,7 @@ impl Builder<'_> {
         let Ok(values): Result<[Arc<[f32]>; 4], _> = values.try_into() else {
             return Err("lacks inputs".into());
         };
-        if !(epsilon >= 0.0) || values[3].iter().any(|&variance| f64::from(variance) + epsilon <= 0.0) {
+        if epsilon < 0.0 || values[3].iter().any(|&variance| f64::from(variance) + epsilon <= 0.0) {
             return Err("has a variance that is not positive".into());
         }
         let name = self.norm(&layer(inputs.constant(1)?), &values)?;

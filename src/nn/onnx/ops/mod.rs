@@ -18,7 +18,7 @@ const SUPPORTED: &str = "Abs, Add, AveragePool, BatchNormalization, Cast, Clip, 
                          Div, Dropout, Erf, Exp, Expand (of constants), Flatten, Gather, Gelu, Gemm, GlobalAveragePool, \
                          GlobalMaxPool, HardSigmoid, HardSwish, Identity, LeakyRelu, Log, LogSoftmax, MatMul, Max, \
                          MaxPool, Min, Mul, Neg, Pad, ReduceMax, ReduceMean, ReduceSum, Relu, Reshape, Shape, Sigmoid, \
-                         Slice, Softmax, Sqrt, Squeeze, Sub, Tanh, Transpose, Unsqueeze";
+                         Slice, Softmax, Sqrt, Squeeze, Sub, Sum, Tanh, Transpose, Unsqueeze";
 
 /// The inputs of a node.
 pub(super) struct Inputs<'a>(pub &'a [Option<Value>]);
@@ -73,6 +73,7 @@ pub(super) fn translate(
         "MatMul" => b.matmul(inputs)?,
         "BatchNormalization" => b.batch_norm(call, inputs)?,
         "Add" | "Sub" | "Mul" | "Div" | "Max" | "Min" => b.arithmetic(call.op(), inputs)?,
+        "Sum" => b.sum(inputs)?,
         "Relu" => b.unary(inputs, |x| x.relu())?,
         "Sigmoid" => b.unary(inputs, |x| x.sigmoid())?,
         "Tanh" => b.unary(inputs, |x| x.tanh())?,
