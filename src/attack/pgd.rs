@@ -18,6 +18,17 @@ pub struct Pgd {
     pub random_start: bool,
 }
 
+impl Pgd {
+    /// So many steps from a random start, each of epsilon / 30, or 4/3 epsilon / steps where that is more: few steps have
+    /// to be long to cross the ball.
+    pub fn usual(threat: ThreatModel, steps: usize) -> Pgd {
+        let within = (0.75 * steps as f64).min(30.0);
+        // Six digits: what is meant, not what binary fractions make of it.
+        let step_size = Rational::from((threat.epsilon.value() / within * 1e6).round() / 1e6);
+        Pgd { threat, steps, step_size, random_start: true }
+    }
+}
+
 impl Attack for Pgd {
     fn name(&self) -> String {
         format!("PGD-{}", self.steps)

@@ -111,6 +111,11 @@ impl<'t> Net<'t> {
         Net { draw: Some(draw), ..self }
     }
 
+    /// What random numbers of this pass are a function of; `None` where it draws none.
+    pub fn draw(&self) -> Option<Draw<'t>> {
+        self.draw
+    }
+
     /// This forward pass with a share (a scalar) of the batch in the running statistics of batch norms, whatever their
     /// momentum is.
     pub fn with_share(self, share: Var<'t>) -> Net<'t> {

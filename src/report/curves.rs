@@ -11,19 +11,19 @@ const WIDTH: u32 = 1400;
 const HEIGHT: u32 = 900;
 
 // Okabe and Ito's colours, told apart with any colour vision.
-const CLEAN: RGBColor = RGBColor(0, 114, 178);
-const ROBUST: RGBColor = RGBColor(213, 94, 0);
-const OTHER: RGBColor = RGBColor(0, 130, 100);
+pub(super) const CLEAN: RGBColor = RGBColor(0, 114, 178);
+pub(super) const ROBUST: RGBColor = RGBColor(213, 94, 0);
+pub(super) const OTHER: RGBColor = RGBColor(0, 130, 100);
 const COLLAPSED: RGBColor = RGBColor(160, 30, 60);
 const CHOSEN: RGBColor = RGBColor(250, 236, 196);
 const CHOSEN_INK: RGBColor = RGBColor(138, 104, 10);
 
 const DASH: Option<(f64, f64)> = Some((7.0, 5.0));
 const DOTS: Option<(f64, f64)> = Some((2.0, 5.0));
-const TITLE: Type = Type::bold(27.0, INK);
-const SUBTITLE: Type = Type::new(17.0, MUTED);
-const HEADING: Type = Type::bold(18.0, INK);
-const TICK: Type = Type::new(15.0, MUTED);
+pub(super) const TITLE: Type = Type::bold(27.0, INK);
+pub(super) const SUBTITLE: Type = Type::new(17.0, MUTED);
+pub(super) const HEADING: Type = Type::bold(18.0, INK);
+pub(super) const TICK: Type = Type::new(15.0, MUTED);
 
 /// Draw the curves of a run as a PNG file of 1400x900 pixels.
 ///
@@ -253,7 +253,7 @@ impl Panel {
 }
 
 /// The label of a grid line, written like its neighbours `step` away.
-fn tick(value: f64, step: f64) -> String {
+pub(super) fn tick(value: f64, step: f64) -> String {
     if step >= 1e-3 || value == 0.0 {
         return compact(value);
     }
@@ -264,7 +264,7 @@ fn tick(value: f64, step: f64) -> String {
 }
 
 /// The smallest of 1, 2, 5, 10, ... that divides `length` into no more than about `parts`.
-fn nice_step(length: f64, parts: f64) -> f64 {
+pub(super) fn nice_step(length: f64, parts: f64) -> f64 {
     let rough = length / parts;
     let power = 10f64.powf(rough.log10().floor());
     [1.0, 2.0, 5.0, 10.0]
@@ -276,7 +276,7 @@ fn nice_step(length: f64, parts: f64) -> f64 {
 
 /// Positions near the `wanted` ones (ascending) that are `apart` from each other: neighbours that are too close move
 /// as one block about their mean.
-fn spread(wanted: &[f64], apart: f64) -> Vec<f64> {
+pub(super) fn spread(wanted: &[f64], apart: f64) -> Vec<f64> {
     // Blocks of (sum of what its members want less their place in it, number of members).
     let mut blocks: Vec<(f64, usize)> = Vec::new();
     let start = |&(sum, members): &(f64, usize)| sum / members as f64;

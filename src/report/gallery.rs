@@ -13,8 +13,8 @@ const WIDTH: u32 = 1500;
 /// Width of the longest legend, in pixels.
 const LEGEND_WIDTH: u32 = 940;
 
-const RIGHT: RGBColor = RGBColor(22, 128, 72);
-const WRONG: RGBColor = RGBColor(200, 40, 40);
+pub(super) const RIGHT: RGBColor = RGBColor(22, 128, 72);
+pub(super) const WRONG: RGBColor = RGBColor(200, 40, 40);
 const TITLE: Type = Type::bold(25.0, INK);
 const SUBTITLE: Type = Type::new(16.0, MUTED);
 const CAPTION: f64 = 14.0;
@@ -256,13 +256,13 @@ impl Gallery<'_> {
 }
 
 /// A pixel of 1 or 3 channels, 0 to 1, as RGB.
-fn pixel(channels: &[f32]) -> [u8; 3] {
+pub(super) fn pixel(channels: &[f32]) -> [u8; 3] {
     let byte = |i: usize| (channels.get(i).unwrap_or(&channels[0]).clamp(0.0, 1.0) * 255.0).round() as u8;
     [byte(0), byte(1), byte(2)]
 }
 
 /// The colour of a change of 1 or 3 channels, `scale` being the largest.
-fn diverging(change: &[f32], scale: f32) -> [u8; 3] {
+pub(super) fn diverging(change: &[f32], scale: f32) -> [u8; 3] {
     let [grey] = *change else {
         return pixel(&[0, 1, 2].map(|i| 0.5 + 0.5 * (change[i] / scale).clamp(-1.0, 1.0)));
     };

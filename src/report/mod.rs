@@ -2,9 +2,12 @@
 
 pub mod accuracy;
 mod canvas;
+mod chart;
 pub mod curves;
 pub mod environment;
+pub mod evaluation;
 pub mod gallery;
+pub mod honesty;
 pub mod metrics;
 pub mod overfitting;
 pub mod progress;

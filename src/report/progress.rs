@@ -95,6 +95,13 @@ impl Progress {
         }
     }
 
+    /// Says something beside the bar.
+    pub fn beside(&self, message: String) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(message);
+        }
+    }
+
     /// Print a line without tearing the bar.
     pub fn note(&self, text: &str) {
         match &self.bar {

@@ -75,7 +75,12 @@ impl Tiny {
 
     /// The program with these arguments, in this folder; on the CPU unless they say otherwise.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_train"));
+        self.program(env!("CARGO_BIN_EXE_train"), arguments)
+    }
+
+    /// As [`Tiny::command`], for any of our programs.
+    pub fn program(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.current_dir(self.0.path()).args(arguments);
         if !arguments.contains(&"--device") {
             command.args(["--device", "cpu"]);

@@ -1,6 +1,7 @@
 //! What comes after training: the test, and the files that tell of it.
 
 use super::Watcher;
+use super::common::say;
 use super::flags::Flags;
 use super::onnx;
 use adamant::attack::{Classifier, Pgd, logits};

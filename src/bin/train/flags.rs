@@ -1,7 +1,8 @@
 //! The command line: its flags, and how they change a recipe.
 
+use super::common::{Machine, machine::DEVICE};
 use super::onnx;
-use adamant::attack::{Pgd, Rational};
+use adamant::attack::Pgd;
 use adamant::train::{CheckpointEvery, Recipe, rational};
 use adamant::{Error, Result};
 use clap::Parser;
@@ -14,7 +15,6 @@ const OPTIMISER: &str = "How it is trained";
 const WATCH: &str = "What is held out, watched and kept";
 const TEST: &str = "How it is tested";
 const RUN: &str = "Where the run lives";
-const DEVICE: &str = "Where it runs";
 const INSIDE: &str = "What it is doing";
 
 /// Adversarially trains a network, and measures what it withstands.
@@ -259,13 +259,8 @@ pub(crate) struct Flags {
     /// Seed of everything random
     #[arg(long, help_heading = OPTIMISER)]
     pub(crate) seed: Option<u64>,
-    /// Where to run: auto (a hardware GPU, else the CPU), cpu, gpu, an adapter's index, or part of its name (also a
-    /// software adapter's, as llvmpipe)
-    #[arg(long, help_heading = DEVICE, default_value = "auto")]
-    pub(crate) device: String,
-    /// Threads of the CPU executor [default: all cores]; they never change a result
-    #[arg(long, help_heading = DEVICE)]
-    pub(crate) threads: Option<usize>,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
     /// Folder for the results; must not hold files yet [default: a new one under runs/]
     #[arg(long, help_heading = RUN, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
@@ -309,19 +304,12 @@ pub(crate) struct Flags {
     /// mpi)
     #[arg(long, help_heading = DEVICE)]
     pub(crate) mpi: bool,
-    /// Most memory that tensors may take on the device, as 512MiB or 8GiB [default: 9/10 of a card's, half of one that
-    /// shares the machine's, what is free on the CPU]
-    #[arg(long, help_heading = DEVICE, value_name = "BYTES")]
-    pub(crate) memory: Option<String>,
     /// Print the plan of a training step (every launch with shape, bytes and flops; memory) and stop
     #[arg(long, help_heading = INSIDE)]
     pub(crate) dry_run: bool,
     /// Time every launch of one training step on the device, print the table and stop
     #[arg(long, help_heading = INSIDE)]
     pub(crate) profile: bool,
-    /// List the GPU adapters there are, with limits and features, and stop
-    #[arg(long, help_heading = DEVICE)]
-    pub(crate) list_devices: bool,
 }
 
 /// Calls a macro with the flags that change a recipe, by the recipe's names of them.
@@ -372,9 +360,6 @@ impl Flags {
     /// Refuses values that are wrong whatever the recipe and the data are.
     pub(crate) fn check(&self) -> Result<()> {
         let zero = |what: &str| Err(Error::argument(what, 0, "must be at least 1"));
-        if self.threads == Some(0) {
-            return zero("threads");
-        }
         if self.test_steps == 0 {
             return zero("test steps");
         }
@@ -416,27 +401,10 @@ impl Flags {
 
     /// The attack on the test images.
     pub(crate) fn test_attack(&self, recipe: &Recipe) -> Result<Pgd> {
-        let threat = recipe.threat()?;
-        let step_size = match &self.test_step_size {
-            Some(text) => rational("test step size", text)?,
-            None => {
-                // Few steps have to be long to cross the ball.
-                let steps = (0.75 * self.test_steps as f64).min(30.0);
-                Rational::from((threat.epsilon.value() / steps * 1e6).round() / 1e6)
-            }
-        };
-        Ok(Pgd { threat, steps: self.test_steps, step_size, random_start: true })
+        let usual = Pgd::usual(recipe.threat()?, self.test_steps);
+        Ok(match &self.test_step_size {
+            Some(text) => Pgd { step_size: rational("test step size", text)?, ..usual },
+            None => usual,
+        })
     }
-}
-
-/// "512MiB", "8GiB" or a number of bytes.
-pub(crate) fn bytes(text: &str) -> Result<u64> {
-    let text = text.trim();
-    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("", 0)];
-    let found = units.iter().find_map(|(unit, shift)| {
-        let number = text.strip_suffix(unit)?.trim().parse::<u64>().ok()?;
-        number.checked_mul(1 << shift).filter(|&bytes| bytes > 0)
-    });
-    let why = "write a whole number with KiB, MiB or GiB after it, as 512MiB, or a number of bytes";
-    found.ok_or_else(|| Error::argument("memory", format!("`{text}`"), why))
 }

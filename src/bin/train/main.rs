@@ -1,18 +1,7 @@
 //! `train`: adversarially trains a network and tells the truth about the robustness it reached.
 
-/// Whether another process says what is to be said: all but the first of several are quiet.
-static QUIET: AtomicBool = AtomicBool::new(false);
-
-/// Prints a line to standard output. Where nobody listens any more (`train | head`), the run goes on.
-macro_rules! say {
-    ($($line:tt)*) => {{
-        use std::io::Write as _;
-        if !$crate::QUIET.load(std::sync::atomic::Ordering::Relaxed) {
-            let _ = writeln!(std::io::stdout(), $($line)*);
-        }
-    }};
-}
-
+#[path = "../common/mod.rs"]
+mod common;
 mod finish;
 mod flags;
 mod folder;
@@ -28,8 +17,9 @@ use adamant::trace::Trace;
 use adamant::train::{
     Checkpoint, EpochRecord, Observer, Outcome, Recipe, Silent, StepReport, Trainer, recipes,
 };
-use adamant::{Device, Error, Result, files};
+use adamant::{Error, Result, files};
 use clap::Parser;
+use common::{Machine, QUIET, say};
 use finish::finish;
 use flags::Flags;
 use interrupt::Interrupt;
@@ -40,7 +30,8 @@ use std::time::Instant;
 
 fn main() -> ExitCode {
     let start = Instant::now();
-    quieten_vulkan();
+    // SAFETY: nothing else runs yet: this is the first thing the program does.
+    unsafe { common::quieten_vulkan() };
     let flags = Flags::parse();
     match run(&flags, start) {
         Ok(code) => code,
@@ -54,12 +45,9 @@ fn main() -> ExitCode {
 /// Does what the flags ask for; `start` is when the program began.
 fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
     flags.check()?;
-    if let Some(threads) = flags.threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-        pool.map_err(|e| Error::argument("threads", threads, e.to_string()))?;
-    }
-    if flags.list_devices {
-        show::devices();
+    flags.machine.start_threads()?;
+    if flags.machine.list_devices {
+        Machine::list();
         return Ok(ExitCode::SUCCESS);
     }
     if flags.list_recipes {
@@ -69,7 +57,7 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
     let peers = if flags.mpi { Some(mpi::start(stop.clone())?) } else { None };
     let (rank, processes) = peers.as_ref().map_or((0, 1), |peers| (peers.rank(), peers.count()));
     QUIET.store(rank > 0, Ordering::Relaxed);
-    let memory = flags.memory.as_deref().map(flags::bytes).transpose()?;
+    flags.machine.memory()?;
     let (recipe, checkpoint) = match (&flags.resume, &flags.recipe) {
         (Some(folder), _) => {
             let checkpoint = folder::read_checkpoint(folder)?;
@@ -90,11 +78,7 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
         let of = (data.train.image, data.train.classes);
         return onnx::write_finished(file, folder, &recipe, of).map(|()| ExitCode::SUCCESS);
     }
-    let (device, why) = Device::select(&flags.device)?;
-    if let Some(bytes) = memory {
-        device.set_memory_budget(bytes);
-    }
-    say!("device    {} ({why})", device.describe());
+    let device = flags.machine.device()?;
     tuner::start(flags, &device)?;
     let mut trainer = Trainer::with_peers(recipe.clone(), architecture, &data.train, &device, peers)?;
     trainer.watch_test(&data.test)?;
@@ -231,16 +215,5 @@ impl Observer for Watcher {
         }
         self.records.push(record.clone());
         self.metrics.append(record)
-    }
-}
-
-/// Keeps Mesa's device-select layer out where there is no desktop session: it puts the adapters into the order that a
-/// desktop wants, which is of no use here, and for that asks a Wayland server, whose library prints "error:
-/// XDG_RUNTIME_DIR is invalid or not set in the environment" twice. The variable is the one that the layer's own
-/// manifest declares for switching it off.
-fn quieten_vulkan() {
-    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-        // SAFETY: nothing else runs yet: this is the first thing `main` does.
-        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
 }

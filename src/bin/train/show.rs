@@ -1,25 +1,11 @@
 //! What is printed: devices, what is trained, what a training step is and what its launches take.
 
+use super::common::say;
 use adamant::data::{Data, Examples};
 use adamant::report::results;
 use adamant::train::{Trainer, recipes};
-use adamant::{Device, Program, Result};
+use adamant::{Program, Result};
 use std::time::Duration;
-
-/// Prints the devices there are.
-pub(crate) fn devices() {
-    let adapters = Device::adapters();
-    if adapters.is_empty() {
-        say!("no GPU adapter was found");
-    }
-    for adapter in &adapters {
-        say!("{adapter:#}");
-        if let Some(line) = Device::gpu(adapter).ok().and_then(|device| device.cooperative_matrices()) {
-            say!("   {line}");
-        }
-    }
-    say!("cpu: {}", Device::cpu().describe());
-}
 
 /// Prints the recipes there are.
 pub(crate) fn recipes() -> Result<()> {

@@ -1,5 +1,6 @@
 //! The tuner: whether there is one, what it remembers and where.
 
+use super::common::say;
 use super::flags::Flags;
 use adamant::report::Environment;
 use adamant::{Device, Error, Result, files};

@@ -1,0 +1,127 @@
+//! The command line: its flags, and the request they make.
+
+use super::common::Machine;
+use super::request::Request;
+use adamant::{Error, Result};
+use clap::Parser;
+use std::path::PathBuf;
+
+/// Headings of `--help`; each flag stands under one.
+const WHAT: &str = "What is evaluated";
+const HOW: &str = "How it is attacked";
+const RESULTS: &str = "Where the results live";
+
+/// Says how robust a network is: attacks test images, counts what stands, keeps a witness of everything that falls.
+///
+/// With no arguments: the hardened model of MNIST that this repository holds, on its embedded sample. Results go into a new
+/// folder under runs/.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 110, allow_negative_numbers = true)]
+pub(crate) struct Flags {
+    /// The network: the folder of a run of train, a model's folder or name under models/, or a file of weights (with
+    /// --model)
+    pub(crate) subject: Option<String>,
+    /// The architecture of a file of weights, as for train: mnist-fast, preact-resnet18-w16, wide-resnet-28-10 ...
+    #[arg(long, help_heading = WHAT, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// Data set, as for train [default: the one that the network was trained on]
+    #[arg(long, help_heading = WHAT)]
+    pub(crate) data: Option<String>,
+    /// Resize pictures to so many pixels on each side [default: as in training]
+    #[arg(long, help_heading = WHAT, value_name = "PIXELS")]
+    pub(crate) image_size: Option<usize>,
+    /// Evaluate the first so many test images alone; 0 takes all
+    #[arg(long, help_heading = WHAT, value_name = "IMAGES")]
+    pub(crate) images: Option<usize>,
+    /// Of so many images, take of each class its share, instead of the first
+    #[arg(long, help_heading = WHAT)]
+    pub(crate) stratified: bool,
+    /// Attacks, one after the other (--attack fgsm,pgd-100): fgsm; pgd, or pgd-100 with so many steps. Each is run on every
+    /// image that is classified right
+    #[arg(long, help_heading = HOW, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) attack: Option<Vec<String>>,
+    /// Norm of the perturbation: linf, l2 or l1 [default: as in training, else linf]
+    #[arg(long, help_heading = HOW)]
+    pub(crate) norm: Option<String>,
+    /// Radius of the perturbation in pixel values (0 to 1): a fraction as 8/255, or a decimal [default: as in training]
+    #[arg(long, help_heading = HOW, allow_hyphen_values = true)]
+    pub(crate) epsilon: Option<String>,
+    /// Runs of attacks with random starts, each on what still stands [default: 1]
+    #[arg(long, help_heading = HOW, value_name = "RUNS")]
+    pub(crate) restarts: Option<u32>,
+    /// Images that are attacked at once; it changes no verdict [default: 250]
+    #[arg(long, help_heading = HOW, value_name = "IMAGES")]
+    pub(crate) batch: Option<usize>,
+    /// Seed of everything random [default: 0]
+    #[arg(long, help_heading = HOW)]
+    pub(crate) seed: Option<u64>,
+    /// Folder for the results; must not hold files yet [default: a new one under runs/]
+    #[arg(long, help_heading = RESULTS, value_name = "FOLDER")]
+    pub(crate) out: Option<PathBuf>,
+    /// Go on with the interrupted evaluation in this folder, to the same bits as if it had not stopped
+    #[arg(long, help_heading = RESULTS, value_name = "FOLDER")]
+    pub(crate) resume: Option<PathBuf>,
+    /// Re-check the witnesses in this folder (or its evaluation.log) on the CPU, in f64 and by their bits: inside of ball
+    /// and box, and misclassified. Exits with 1 where any is not
+    #[arg(long, help_heading = RESULTS, value_name = "FILE")]
+    pub(crate) verify: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+}
+
+/// What is evaluated where nothing is named.
+const HOUSE: &str = "models/mnist-fast-pgd";
+
+impl Flags {
+    /// What they ask for, where they do not go on with something.
+    pub(crate) fn request(&self) -> Result<Request> {
+        let subject = self.subject.clone().unwrap_or_else(|| HOUSE.into());
+        let positive = |what: &str, number: Option<usize>| match number {
+            Some(0) => Err(Error::argument(what, 0, "must be at least 1")),
+            _ => Ok(()),
+        };
+        positive("batch", self.batch)?;
+        positive("restarts", self.restarts.map(|restarts| restarts as usize))?;
+        let usual = Request::default();
+        Ok(Request {
+            subject,
+            model: self.model.clone(),
+            data: self.data.clone(),
+            image_size: self.image_size,
+            images: self.images.unwrap_or(usual.images),
+            stratified: self.stratified,
+            attacks: self.attack.clone().unwrap_or(usual.attacks),
+            norm: self.norm.clone(),
+            epsilon: self.epsilon.clone(),
+            restarts: self.restarts.unwrap_or(usual.restarts),
+            batch: self.batch.unwrap_or(usual.batch),
+            seed: self.seed.unwrap_or(usual.seed),
+        })
+    }
+
+    /// Refuses what does not go together with `flag`, which goes by what a folder says.
+    pub(crate) fn alone(&self, flag: &str, but: &[&str]) -> Result<()> {
+        let mut given = Vec::new();
+        macro_rules! name {
+            ($($field:ident)*) => {$(if self.$field.is_some() { given.push(stringify!($field)); })*};
+        }
+        name!(model data image_size images attack norm epsilon restarts batch seed out);
+        if self.stratified {
+            given.push("stratified");
+        }
+        if self.subject.is_some() {
+            given.push("MODEL");
+        }
+        given.retain(|name| !but.contains(name));
+        if given.is_empty() {
+            return Ok(());
+        }
+        let flagged = |name: &str| match name {
+            "MODEL" => name.to_string(),
+            name => format!("--{}", name.replace('_', "-")),
+        };
+        let given: Vec<String> = given.into_iter().map(flagged).collect();
+        let why = "the folder says how it was evaluated: leave these out";
+        Err(Error::argument(flag, format!("with {}", given.join(", ")), why))
+    }
+}

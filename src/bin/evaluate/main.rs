@@ -1,0 +1,211 @@
+//! `evaluate`: says how robust a network is, so that nobody has to doubt the answer.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod attacks;
+mod flags;
+mod model;
+mod request;
+mod watch;
+
+use adamant::nn::{Architecture, Collapsed, Mode};
+use adamant::report::evaluation::{Assessment, Attempt, Log, Outcomes, Part, Results, Subject, Writer, verify};
+use adamant::report::{Environment, Progress, environment::DataSource, results};
+use adamant::{Error, Result, Store, files};
+use clap::Parser;
+use common::{Machine, say};
+use flags::Flags;
+use model::Model;
+use request::Request;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+use watch::Watch;
+
+/// The log's name in a folder of results.
+const LOG: &str = "evaluation.log";
+
+fn main() -> ExitCode {
+    let start = Instant::now();
+    // SAFETY: nothing else runs yet: this is the first thing the program does.
+    unsafe { common::quieten_vulkan() };
+    let flags = Flags::parse();
+    match run(&flags, start) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Does what the flags ask for; `start` is when the program began.
+fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
+    flags.machine.start_threads()?;
+    if flags.machine.list_devices {
+        Machine::list();
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(file) = &flags.verify {
+        return check(flags, file);
+    }
+    let request = match &flags.resume {
+        Some(folder) => {
+            flags.alone("resume", &[])?;
+            Request::read(folder)?
+        }
+        None => flags.request()?,
+    };
+    let model = Model::load(&request)?;
+    with_subject(&model, |subject| evaluate(flags, &request, &model, subject, start))
+}
+
+/// Calls `then` with what is evaluated: a network with dummy classes is judged by what they collapse to.
+fn with_subject<T>(model: &Model, then: impl FnOnce(Subject<'_>) -> Result<T>) -> Result<T> {
+    let collapsed = model.dummies.then(|| Collapsed(model.network.as_ref()));
+    let architecture: &dyn Architecture = match &collapsed {
+        Some(collapsed) => collapsed,
+        None => model.network.as_ref(),
+    };
+    then(Subject {
+        architecture,
+        params: &model.params,
+        weights: &model.weights,
+        data: &model.data.test,
+        mode: Mode::Eval,
+    })
+}
+
+/// The evaluation itself.
+fn evaluate(
+    flags: &Flags,
+    request: &Request,
+    model: &Model,
+    subject: Subject<'_>,
+    start: Instant,
+) -> Result<ExitCode> {
+    let threat = request.threat(model.recipe.as_ref())?;
+    let mut attempts: Vec<Attempt> = Vec::new();
+    for name in &request.attacks {
+        attempts.extend(attacks::attempts(name, &threat, request.restarts, Part::Attack)?);
+    }
+    let data = subject.data;
+    let assessment = Assessment {
+        subject,
+        attempts,
+        examples: chosen(request, data.len(), |count| {
+            let all: Vec<u32> = (0..data.len() as u32).collect();
+            data.choose(&all, count, request.seed).1
+        })?,
+        seed: request.seed,
+        batch: request.batch,
+    };
+    let header = assessment.header()?;
+    let device = flags.machine.device()?;
+    say!("data      {}: {} of {} test {}", data.name, assessment.examples.len(), data.len(), data.kind());
+    say!(
+        "model     {}, {} parameters, from {}",
+        subject.architecture.name(),
+        subject.params.count(),
+        model.file.display()
+    );
+    if model.dummies {
+        say!("          {}", results::WHY_COLLAPSED);
+    }
+    let (folder, (mut writer, known)) = match &flags.resume {
+        Some(folder) => {
+            let (writer, log) = Writer::resume(&folder.join(LOG), &header)?;
+            if log.complete {
+                say!("          this evaluation was complete; its reports are written again");
+            }
+            (folder.clone(), (writer, log.units))
+        }
+        None => {
+            let folder = flags.out.clone().unwrap_or_else(|| free(&header.model));
+            files::create_run_folder(&folder)?;
+            request.write(&folder)?;
+            let sources = vec![DataSource::of("test", data)];
+            let environment = Environment::capture(device.describe(), sources).to_json();
+            files::write_atomically(folder.join("environment.json"), environment.as_bytes())?;
+            (folder.clone(), (Writer::create(&folder.join(LOG), &header)?, Vec::new()))
+        }
+    };
+    say!("results   {}", folder.display());
+    let resume = format!("cargo run --release --bin evaluate -- --resume {}", folder.display());
+    let note = format!("\ninterrupted; what is done is saved, go on with\n  {resume}");
+    // Without a handler Ctrl-C just ends the program, and the log is whole.
+    let _ = ctrlc::set_handler(move || {
+        eprintln!("{note}");
+        std::process::exit(130);
+    });
+    let store = Store::new(&device);
+    subject.put(&store)?;
+    let mut watch = Watch::new();
+    let units = assessment.run(&store, &mut writer, known, &mut watch);
+    watch.finish();
+    let units = units.inspect_err(|_| {
+        eprintln!("what was evaluated is saved; when that is mended, go on with\n  {resume}");
+    })?;
+    let outcomes = Outcomes::of(&header, &units);
+    let results = Results::of(&header, &outcomes, data);
+    say!("\n{}", results.text());
+    results.write(&folder)?;
+    say!("{:.1} s in all; results in {}", start.elapsed().as_secs_f64(), folder.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Which of `all` test examples are evaluated; `stratified` chooses so many of each class their share.
+fn chosen(request: &Request, all: usize, stratified: impl Fn(usize) -> Vec<u32>) -> Result<Vec<u32>> {
+    match request.images {
+        0 => Ok((0..all as u32).collect()),
+        count if count > all => {
+            let why = format!("there are {all} test images; 0 takes all");
+            Err(Error::argument("images", count, why))
+        }
+        count if request.stratified => Ok(stratified(count)),
+        count => Ok((0..count as u32).collect()),
+    }
+}
+
+/// The first folder runs/MODEL-evaluated-N that is free.
+fn free(model: &str) -> PathBuf {
+    let name = |n: usize| Path::new("runs").join(format!("{model}-evaluated-{n}"));
+    (1..).map(name).find(|folder| !folder.exists()).unwrap_or_else(|| name(0))
+}
+
+/// Re-checks the witnesses of a log.
+fn check(flags: &Flags, file: &Path) -> Result<ExitCode> {
+    let path = if file.is_dir() { file.join(LOG) } else { file.to_path_buf() };
+    let log = Log::read(&path)?;
+    // What was evaluated is named by the file beside the log, unless it is named here.
+    let request = match &flags.subject {
+        Some(_) => {
+            flags.alone("verify", &["MODEL", "model", "data", "image_size"])?;
+            flags.request()?
+        }
+        None => {
+            flags.alone("verify", &[])?;
+            Request::read(path.parent().unwrap_or(Path::new(".")))?
+        }
+    };
+    let model = Model::load(&request)?;
+    let header = &log.header;
+    say!("log       {}: {} examples of {}", path.display(), header.examples.len(), header.data);
+    say!("model     {}, weights of SHA-256 {}", header.model, header.model_sha256);
+    header.attacks.iter().skip(1).for_each(|attack| say!("attack    {}", attack.line));
+    match (log.complete, log.rest()) {
+        (true, 0) => say!("complete, and every record has the SHA-256 it says"),
+        (true, rest) => say!("complete, but {rest} bytes follow that are no record"),
+        (false, 0) => say!("not complete: the evaluation was interrupted (--resume goes on with it)"),
+        (false, rest) => say!("not complete: it ends in {rest} bytes of a record that was cut short (--resume goes on)"),
+    }
+    let bar = Progress::new(0, 1);
+    let verified = with_subject(&model, |subject| {
+        verify(&subject, &log, |done, all| bar.working("re-checking witnesses", done as u64, all as u64))
+    })?;
+    bar.finish();
+    verified.lines(header).iter().for_each(|line| say!("{line}"));
+    let good = verified.failures.is_empty() && (!log.complete || log.rest() == 0);
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

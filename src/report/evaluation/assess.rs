@@ -1,0 +1,313 @@
+//! Running an evaluation: attack after attack, group after group, each of which is in the log before the next begins.
+
+use super::log::{Attacked, Found, Header, Part, Unit, Verdict, Writer};
+use super::{Outcomes, Subject, TEST, argmax};
+use crate::attack::{Evaluation, Observer, Search, Witness, logits};
+use crate::error::{Error, Result};
+use crate::report::{Accuracy, table};
+use crate::tensor::Store;
+use std::collections::BTreeMap;
+
+/// Batches in a unit: what is computed again after a kill is at most that much of one attack. The fewer, the less is
+/// gained where broken examples leave and the others close ranks.
+const BATCHES: usize = 4;
+
+/// An attack to be run.
+pub struct Attempt {
+    /// The attack.
+    pub search: Box<dyn Search>,
+    /// Runs of it from other random starts.
+    pub restarts: u32,
+    /// The suite it is one of.
+    pub suite: Option<String>,
+    /// Whether it is run on what stands after the attempt before it alone; else on all that is classified right.
+    pub goes_on: bool,
+    /// What it is for.
+    pub part: Part,
+}
+
+/// An evaluation.
+pub struct Assessment<'a> {
+    /// What is evaluated.
+    pub subject: Subject<'a>,
+    /// The attacks.
+    pub attempts: Vec<Attempt>,
+    /// Which of the test data.
+    pub examples: Vec<u32>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Examples that are attacked at once, at most.
+    pub batch: usize,
+}
+
+/// Where an evaluation stands.
+pub struct Standing<'a> {
+    /// The attack under way.
+    pub attack: &'a Attacked,
+    /// Which it is of how many, from 0: the clean images count as one.
+    pub number: (usize, usize),
+    /// How many attacks on an example are done of this attack.
+    pub done: usize,
+    /// How many there may be.
+    pub all: usize,
+    /// What stands so far.
+    pub robust: Accuracy,
+}
+
+/// Who hears how an evaluation goes on.
+pub trait Listener {
+    /// Something was done.
+    fn progress(&mut self, _standing: &Standing<'_>) {}
+
+    /// An attack is done.
+    fn attacked(&mut self, _row: &table::Row) {}
+}
+
+/// Nobody.
+pub struct Silent;
+
+impl Listener for Silent {}
+
+impl Assessment<'_> {
+    /// What its log begins with.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] without an attack.
+    pub fn header(&self) -> Result<Header> {
+        let first = self.attempts.first().ok_or_else(|| {
+            Error::argument("attack", "none", "at least one is needed to say what the images are held against")
+        })?;
+        let threat = first.search.threat();
+        let clean = Attacked {
+            name: "clean".into(),
+            line: "none (clean)".into(),
+            norm: threat.norm.to_string(),
+            epsilon: threat.epsilon.text().into(),
+            steps: 0,
+            restarts: 1,
+            suite: None,
+            goes_on: false,
+            minimum_norm: false,
+            part: Part::Attack,
+        };
+        let attacked = self.attempts.iter().map(Attempt::attacked);
+        let data = self.subject.data;
+        Ok(Header {
+            program: concat!("adamant ", env!("CARGO_PKG_VERSION")).into(),
+            model: self.subject.architecture.name(),
+            model_sha256: self.subject.sha256(),
+            data: data.name.clone(),
+            data_sha256: data.sha256.clone(),
+            image: data.image,
+            classes: data.classes,
+            examples: self.examples.clone(),
+            seed: self.seed,
+            group: BATCHES * self.batch.max(1),
+            attacks: std::iter::once(clean).chain(attacked).collect(),
+        })
+    }
+
+    /// Runs what is not among `known` yet; the store holds what [`Subject::put`] puts there. Gives all units.
+    ///
+    /// # Errors
+    /// [`Error::File`] where `known` is not what this evaluation would have found; of the device and of the log.
+    pub fn run(
+        &self,
+        store: &Store,
+        writer: &mut Writer,
+        known: Vec<Unit>,
+        listener: &mut dyn Listener,
+    ) -> Result<Vec<Unit>> {
+        let header = self.header()?;
+        let mut known: BTreeMap<(usize, usize), Unit> =
+            known.into_iter().map(|unit| ((unit.attack, unit.group), unit)).collect();
+        let mut units = Vec::new();
+        for attack in 0..header.attacks.len() {
+            let before = Outcomes::of(&header, &units);
+            let base = match header.attacks[attack].goes_on {
+                true => &before.attacks[attack - 1],
+                false => &before.attacks[0],
+            };
+            let tried: Vec<u32> =
+                (0..self.examples.len() as u32).filter(|&at| base.standing[at as usize]).collect();
+            let mut runner = Runner::of(self, store, attack, tried.len());
+            for (group, tried_now) in tried.chunks(header.group).enumerate() {
+                if let Some(unit) = known.remove(&(attack, group)) {
+                    if !unit.verdicts.iter().map(|verdict| verdict.at).eq(tried_now.iter().copied()) {
+                        let why = format!("group {group} of attack {attack} is of other examples");
+                        return Err(Error::file("evaluation.log", format!("{why}: start in a new folder")));
+                    }
+                    units.push(unit);
+                    continue;
+                }
+                let behind = group * header.group;
+                let robust = Outcomes::of(&header, &units).attacks[attack].accuracy();
+                let mut heard = Heard {
+                    listener,
+                    attack: &header.attacks[attack],
+                    number: (attack, header.attacks.len()),
+                    behind,
+                    all: tried.len(),
+                    now: tried_now.len(),
+                    robust,
+                    found: BTreeMap::new(),
+                };
+                let mut unit = runner.run(tried_now, &mut heard)?;
+                unit.group = group;
+                writer.unit(&unit)?;
+                units.push(unit);
+            }
+            let after = Outcomes::of(&header, &units);
+            listener.attacked(&super::verify::row(&header, attack, &after, self.subject.data.kind()));
+        }
+        if let Some((&(attack, group), _)) = known.first_key_value() {
+            let why = format!("holds group {group} of attack {attack}, which there is no room for");
+            return Err(Error::file("evaluation.log", format!("{why}: start in a new folder")));
+        }
+        writer.end()?;
+        Ok(units)
+    }
+}
+
+impl Attempt {
+    fn attacked(&self) -> Attacked {
+        let search = self.search.as_ref();
+        let restarts = if search.is_random() { self.restarts.max(1) } else { 1 };
+        let said = match restarts {
+            _ if !search.is_random() => String::new(),
+            1 => ", 1 restart".into(),
+            restarts => format!(", {restarts} restarts"),
+        };
+        Attacked {
+            name: search.name(),
+            line: format!("{}{said}", search.line()),
+            norm: search.threat().norm.to_string(),
+            epsilon: search.threat().epsilon.text().into(),
+            steps: search.steps(),
+            restarts,
+            suite: self.suite.clone(),
+            goes_on: self.goes_on,
+            minimum_norm: search.is_minimum_norm(),
+            part: self.part,
+        }
+    }
+}
+
+/// Runs the units of one attack; compiled with the first.
+struct Runner<'r> {
+    assessment: &'r Assessment<'r>,
+    store: &'r Store,
+    attack: usize,
+    /// Examples that are attacked at once: so many that batches are as full as can be.
+    batch: usize,
+    evaluation: Option<Evaluation>,
+}
+
+impl<'r> Runner<'r> {
+    fn of(assessment: &'r Assessment<'r>, store: &'r Store, attack: usize, tried: usize) -> Runner<'r> {
+        let most = assessment.batch.max(1);
+        let group = tried.clamp(1, BATCHES * most);
+        let batch = group.div_ceil(group.div_ceil(most));
+        Runner { assessment, store, attack, batch, evaluation: None }
+    }
+
+    fn run(&mut self, tried: &[u32], heard: &mut Heard<'_>) -> Result<Unit> {
+        let subject = &self.assessment.subject;
+        let examples: Vec<u32> = tried.iter().map(|&at| self.assessment.examples[at as usize]).collect();
+        let labels: Vec<u32> = examples.iter().map(|&i| subject.data.labels[i as usize]).collect();
+        let Some(index) = self.attack.checked_sub(1) else {
+            return self.clean(tried, &examples, &labels);
+        };
+        let attempt = &self.assessment.attempts[index];
+        if self.evaluation.is_none() {
+            let (search, on) = (attempt.search.as_ref(), subject.classifier());
+            self.evaluation = Some(Evaluation::compile_search(self.store, search, on, TEST, self.batch)?);
+        }
+        let Some(evaluation) = &self.evaluation else {
+            return Err(Error::Unsupported("an attack that was not compiled".into()));
+        };
+        let seed = self.assessment.seed;
+        let verdicts = evaluation.run(&examples, &labels, attempt.restarts, seed, &mut *heard)?;
+        let verdict = |(row, &at): (usize, &u32)| Verdict {
+            at,
+            clean: verdicts.clean[row],
+            adversarial: verdicts.adversarial[row],
+            correct: verdicts.correct[row],
+            robust: verdicts.robust[row],
+            distance: verdicts.distance[row],
+        };
+        let found = std::mem::take(&mut heard.found);
+        Ok(Unit {
+            attack: self.attack,
+            group: 0,
+            outside: verdicts.outside as u64,
+            verdicts: tried.iter().enumerate().map(verdict).collect(),
+            witnesses: found.into_iter().map(|(row, found)| Found { at: tried[row], ..found }).collect(),
+        })
+    }
+
+    /// What the network says of the clean images; each that is misclassified is its own witness.
+    fn clean(&self, tried: &[u32], examples: &[u32], labels: &[u32]) -> Result<Unit> {
+        let subject = &self.assessment.subject;
+        let on = subject.classifier();
+        let all = logits(self.store, on, TEST, examples, self.batch)?;
+        let columns = all.len() / examples.len().max(1);
+        let (mut verdicts, mut witnesses) = (Vec::new(), Vec::new());
+        for (row, &at) in tried.iter().enumerate() {
+            let logits: Vec<f64> =
+                all[row * columns..(row + 1) * columns].iter().map(|&x| f64::from(x)).collect();
+            // Outputs for dummy classes stand for the classes themselves.
+            let prediction = argmax(&logits) % subject.data.classes as u32;
+            let correct = prediction == labels[row];
+            let distance = if correct { f64::INFINITY } else { 0.0 };
+            verdicts.push(Verdict {
+                at,
+                clean: prediction,
+                adversarial: prediction,
+                correct,
+                robust: correct,
+                distance,
+            });
+            if !correct {
+                let image = subject.clean(examples[row]);
+                witnesses.push(Found { at, prediction, distance, image });
+            }
+        }
+        Ok(Unit { attack: 0, group: 0, outside: 0, verdicts, witnesses })
+    }
+}
+
+/// Hears of a unit under way: keeps the nearest witness of each example.
+struct Heard<'l> {
+    listener: &'l mut dyn Listener,
+    attack: &'l Attacked,
+    number: (usize, usize),
+    /// Examples of the units before.
+    behind: usize,
+    /// Examples of all units.
+    all: usize,
+    /// Examples of this unit.
+    now: usize,
+    /// What stood when the unit began.
+    robust: Accuracy,
+    found: BTreeMap<usize, Found>,
+}
+
+impl Observer for &mut Heard<'_> {
+    fn progress(&mut self, done: usize, all: usize) {
+        // In examples of the whole attack, of which this unit's may be counted several times.
+        let done = self.behind * 1000 + 1000 * self.now * done / all.max(1);
+        let epsilon = self.attack.threat().map_or(f64::INFINITY, |threat| threat.epsilon.value());
+        let broken = self.found.values().filter(|found| found.distance <= epsilon).count();
+        let mut robust = self.robust;
+        robust.correct = robust.correct.saturating_sub(broken as u64);
+        let (attack, number, all) = (self.attack, self.number, 1000 * self.all);
+        self.listener.progress(&Standing { attack, number, done, all, robust });
+    }
+
+    fn broken(&mut self, witness: Witness<'_>) -> Result<()> {
+        let Witness { at, adversarial, prediction, distance, .. } = witness;
+        self.found.insert(at, Found { at: at as u32, prediction, distance, image: adversarial.to_vec() });
+        Ok(())
+    }
+}

@@ -1,0 +1,656 @@
+//! The log of an evaluation: what became of every example under every attack, with a witness of each that was broken, in
+//! one file that is appended to as the evaluation goes.
+//!
+//! A log is [`MAGIC`] and then records. A record is its length (u32), its contents, and 32 bytes: the SHA-256 of the
+//! record's place in the chain (the 32 bytes before it, of `MAGIC` for the first) and its contents. So a flipped bit, a
+//! record left out or put elsewhere is an error, and what a kill cut short is told from what was changed. All numbers are
+//! little-endian. Contents:
+//!
+//! * of the first record: the [`Header`] as JSON;
+//! * of a [`Unit`]: 1 (u8), attack (u32), group (u32), how many images were found outside of ball or box (u64), how many
+//!   verdicts (u32) and those: example (u32, its place in the header's list), classes predicted for the clean and for the
+//!   last adversarial image (u32 each), bits (u8: 1 where the clean image is classified right, 2 where the example
+//!   stands), distance of the nearest image that breaks it (f64, infinite where there is none); how many witnesses (u32) and
+//!   those: example (u32), class predicted (u32), distance (f64) and the image's pixels (f32 each, `[H,W,C]`);
+//! * of the last record of an evaluation that is complete: 2 (u8).
+
+use crate::attack::{Norm, Rational, ThreatModel};
+use crate::error::{Error, Result};
+use crate::files::write_error;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// What a log begins with.
+pub const MAGIC: &[u8] = b"adamant evaluation 1\n";
+
+/// Most numbers in an image, and examples in a log: far beyond any, and what they take fits into memory.
+const MOST: usize = 1 << 28;
+
+const UNIT: u8 = 1;
+const END: u8 = 2;
+
+/// Bytes of a verdict.
+const VERDICT: usize = 4 + 4 + 4 + 1 + 8;
+
+type Hash = [u8; 32];
+
+/// What was evaluated, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// The program that wrote it, as "adamant 0.1.0".
+    pub program: String,
+    /// The architecture's name.
+    pub model: String,
+    /// SHA-256 of the weights, see [`super::Subject::sha256`].
+    pub model_sha256: String,
+    /// The data set's name.
+    pub data: String,
+    /// SHA-256 of the test data, as [`crate::data::Dataset::sha256`].
+    pub data_sha256: String,
+    /// Rows, columns and channels of an image.
+    pub image: [usize; 3],
+    /// Classes of the data set.
+    pub classes: usize,
+    /// Which of the test data were evaluated.
+    pub examples: Vec<u32>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Examples in a unit, at most.
+    pub group: usize,
+    /// The attacks; the first is none, and looks at the clean images.
+    pub attacks: Vec<Attacked>,
+}
+
+/// An attack of an evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attacked {
+    /// Its name.
+    pub name: String,
+    /// Its attack line, with restarts, without the number of examples.
+    pub line: String,
+    /// "Linf", "L2" or "L1".
+    pub norm: String,
+    /// The radius, as it was given.
+    pub epsilon: String,
+    /// Steps of a run.
+    pub steps: usize,
+    /// Restarts.
+    pub restarts: u32,
+    /// The suite it is one of, as "AutoAttack".
+    pub suite: Option<String>,
+    /// Whether it was run on what stands after the attack before it alone; else on all that is classified right.
+    pub goes_on: bool,
+    /// Whether it looks for the nearest image, which may lie outside of the ball.
+    pub minimum_norm: bool,
+    /// What it is part of: `attack`, or the curve `epsilon` or `steps`.
+    pub part: Part,
+}
+
+/// What an attack of an evaluation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// One of those that were asked for.
+    Attack,
+    /// A point of the curve of accuracy against epsilon.
+    Epsilon,
+    /// A point of the curve of accuracy against steps.
+    Steps,
+}
+
+impl Attacked {
+    /// What it may do.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where norm or radius is none.
+    pub fn threat(&self) -> Result<ThreatModel> {
+        Ok(ThreatModel { norm: self.norm.parse::<Norm>()?, epsilon: self.epsilon.parse::<Rational>()? })
+    }
+}
+
+/// What became of an example under an attack.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Verdict {
+    /// Its place in the header's list.
+    pub at: u32,
+    /// Class predicted for the clean image.
+    pub clean: u32,
+    /// Class predicted for the last adversarial image that was looked at.
+    pub adversarial: u32,
+    /// Whether the clean image is classified right.
+    pub correct: bool,
+    /// Whether it withstood.
+    pub robust: bool,
+    /// Distance of the nearest image that breaks it; infinite where none was found.
+    pub distance: f64,
+}
+
+/// An image that breaks an example.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The example's place in the header's list.
+    pub at: u32,
+    /// Class predicted for it.
+    pub prediction: u32,
+    /// How far it is from the clean image, in the attack's norm.
+    pub distance: f64,
+    /// Its pixels `[H,W,C]`, exactly.
+    pub image: Vec<f32>,
+}
+
+/// What became of some examples under one attack: what is saved at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unit {
+    /// The attack, by its place in the header's list.
+    pub attack: usize,
+    /// Which group of the attack's examples.
+    pub group: usize,
+    /// Misclassified images that left ball or box.
+    pub outside: u64,
+    /// Verdicts, in the order of the examples.
+    pub verdicts: Vec<Verdict>,
+    /// Witnesses, in the order of the examples.
+    pub witnesses: Vec<Found>,
+}
+
+/// A log as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// What was evaluated, and how.
+    pub header: Header,
+    /// What was found, in the order in which it was.
+    pub units: Vec<Unit>,
+    /// Whether the evaluation was complete.
+    pub complete: bool,
+    /// Bytes up to the end of the last whole record.
+    whole: usize,
+    /// Bytes that follow it: of a record that a kill cut short.
+    rest: usize,
+    chain: Hash,
+}
+
+/// The chain's next 32 bytes.
+fn link(chain: &Hash, contents: &[u8]) -> Hash {
+    let mut hash = Sha256::new();
+    hash.update(chain);
+    hash.update(contents);
+    hash.finalize().into()
+}
+
+fn first_link() -> Hash {
+    Sha256::digest(MAGIC).into()
+}
+
+/// Takes numbers off the front of bytes.
+struct Taker<'a>(&'a [u8]);
+
+impl<'a> Taker<'a> {
+    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.bytes(N)?.try_into().ok()
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn f64(&mut self) -> Option<f64> {
+        self.u64().map(f64::from_bits)
+    }
+
+    /// A count of things that take at least so many bytes each: no more than there are bytes left for.
+    fn count(&mut self, each: usize) -> Option<usize> {
+        let count = self.u32()? as usize;
+        (count.checked_mul(each)? <= self.0.len()).then_some(count)
+    }
+}
+
+impl Header {
+    /// Numbers in an image.
+    pub fn elements(&self) -> usize {
+        self.image.iter().product()
+    }
+
+    /// Refuses what no evaluation writes.
+    fn check(&self) -> std::result::Result<(), String> {
+        let elements = self.image.iter().try_fold(1usize, |all, &extent| all.checked_mul(extent));
+        if elements.is_none_or(|elements| elements == 0 || elements > MOST) {
+            return Err(format!("images of {:?} are none", self.image));
+        }
+        if self.classes == 0 || self.classes > MOST || self.group == 0 {
+            return Err(format!("{} classes in units of {} are none", self.classes, self.group));
+        }
+        if self.examples.is_empty() || self.examples.len() > MOST || self.attacks.is_empty() {
+            return Err("it names no examples or no attacks".into());
+        }
+        self.attacks.iter().try_for_each(|attack| attack.threat().map(drop).map_err(|e| e.to_string()))
+    }
+}
+
+impl Unit {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![UNIT];
+        let mut put = |part: &[u8]| bytes.extend_from_slice(part);
+        put(&(self.attack as u32).to_le_bytes());
+        put(&(self.group as u32).to_le_bytes());
+        put(&self.outside.to_le_bytes());
+        put(&(self.verdicts.len() as u32).to_le_bytes());
+        for verdict in &self.verdicts {
+            [verdict.at, verdict.clean, verdict.adversarial]
+                .iter()
+                .for_each(|number| put(&number.to_le_bytes()));
+            put(&[u8::from(verdict.correct) | u8::from(verdict.robust) << 1]);
+            put(&verdict.distance.to_le_bytes());
+        }
+        put(&(self.witnesses.len() as u32).to_le_bytes());
+        for found in &self.witnesses {
+            put(&found.at.to_le_bytes());
+            put(&found.prediction.to_le_bytes());
+            put(&found.distance.to_le_bytes());
+            found.image.iter().for_each(|pixel| put(&pixel.to_le_bytes()));
+        }
+        bytes
+    }
+
+    /// The unit with these contents, behind the byte that says so.
+    fn parse(header: &Header, contents: &[u8]) -> std::result::Result<Unit, String> {
+        let short = || "its lengths do not add up".to_string();
+        let mut take = Taker(contents);
+        let (attack, group) =
+            (take.u32().ok_or_else(short)? as usize, take.u32().ok_or_else(short)? as usize);
+        if attack >= header.attacks.len() {
+            return Err(format!("it is of attack {attack}, and there are {}", header.attacks.len()));
+        }
+        let outside = take.u64().ok_or_else(short)?;
+        let example = |at: u32, before: Option<u32>| match at as usize >= header.examples.len() {
+            true => Err(format!("example {at}: there are {}", header.examples.len())),
+            false if before.is_some_and(|before| before >= at) => Err(format!("example {at} is out of order")),
+            false => Ok(at),
+        };
+        let class = |class: u32| match (class as usize) < header.classes {
+            true => Ok(class),
+            false => Err(format!("class {class}: there are {}", header.classes)),
+        };
+        let distance = |distance: f64| match distance >= 0.0 {
+            true => Ok(distance),
+            false => Err(format!("a distance of {distance} is none")),
+        };
+        let mut verdicts: Vec<Verdict> = Vec::new();
+        for _ in 0..take.count(VERDICT).ok_or_else(short)? {
+            let at = example(take.u32().ok_or_else(short)?, verdicts.last().map(|verdict| verdict.at))?;
+            let clean = class(take.u32().ok_or_else(short)?)?;
+            let adversarial = class(take.u32().ok_or_else(short)?)?;
+            let bits = take.u8().filter(|&bits| bits < 4).ok_or_else(short)?;
+            verdicts.push(Verdict {
+                at,
+                clean,
+                adversarial,
+                correct: bits & 1 != 0,
+                robust: bits & 2 != 0,
+                distance: distance(take.f64().ok_or_else(short)?)?,
+            });
+        }
+        let mut witnesses: Vec<Found> = Vec::new();
+        let bytes = 4 * header.elements();
+        for _ in 0..take.count(16 + bytes).ok_or_else(short)? {
+            let at = example(take.u32().ok_or_else(short)?, witnesses.last().map(|found| found.at))?;
+            if verdicts.binary_search_by_key(&at, |verdict| verdict.at).is_err() {
+                return Err(format!("a witness is of example {at}, of which it has no verdict"));
+            }
+            let prediction = class(take.u32().ok_or_else(short)?)?;
+            let distance = distance(take.f64().ok_or_else(short)?)?;
+            let image = take.bytes(bytes).ok_or_else(short)?;
+            let image = image.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            witnesses.push(Found { at, prediction, distance, image });
+        }
+        match take.0.is_empty() {
+            true => Ok(Unit { attack, group, outside, verdicts, witnesses }),
+            false => Err(short()),
+        }
+    }
+}
+
+impl Log {
+    /// Reads a log; `path` is what errors call it. A last record that is cut short is left out, see [`Log::rest`]. Takes
+    /// memory in proportion to the bytes, whatever they say.
+    ///
+    /// # Errors
+    /// [`Error::File`] where it is something else, or anything in it was changed.
+    pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Log> {
+        let refuse = |why: String| Error::file(path, why);
+        let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
+            return Err(refuse("is not the log of an evaluation (evaluation.log in its folder)".into()));
+        };
+        let mut chain = first_link();
+        let mut log: Option<Log> = None;
+        let mut seen: HashMap<(usize, usize), ()> = HashMap::new();
+        for record in 0.. {
+            let whole = bytes.len() - rest.len();
+            let mut take = Taker(rest);
+            let found = take.u32().and_then(|length| {
+                let contents = take.bytes(length as usize)?;
+                Some((contents, take.array::<32>()?))
+            });
+            let Some((contents, given)) = found else {
+                let Some(mut log) = log else {
+                    return Err(refuse("is cut short before the end of its header".into()));
+                };
+                (log.whole, log.rest, log.chain) = (whole, rest.len(), chain);
+                return Ok(log);
+            };
+            let wrong = |why: String| Error::file(path, format!("record {record} at byte {whole}: {why}"));
+            chain = link(&chain, contents);
+            if chain != given {
+                let why = "does not have the SHA-256 it says: it was damaged or changed";
+                return Err(wrong(why.into()));
+            }
+            match &mut log {
+                None => {
+                    let header: Header =
+                        serde_json::from_slice(contents).map_err(|e| wrong(format!("is no header: {e}")))?;
+                    header.check().map_err(wrong)?;
+                    let (units, complete) = (Vec::new(), false);
+                    log = Some(Log { header, units, complete, whole: 0, rest: 0, chain });
+                }
+                Some(log) if log.complete => return Err(wrong("follows the end".into())),
+                Some(log) => match contents {
+                    [END] => log.complete = true,
+                    [UNIT, contents @ ..] => {
+                        let unit = Unit::parse(&log.header, contents).map_err(wrong)?;
+                        if seen.insert((unit.attack, unit.group), ()).is_some() {
+                            let why = format!("group {} of attack {} comes twice", unit.group, unit.attack);
+                            return Err(wrong(why));
+                        }
+                        log.units.push(unit);
+                    }
+                    _ => return Err(wrong("is of no kind that is known".into())),
+                },
+            }
+            rest = take.0;
+        }
+        Err(refuse("has more records than can be counted".into()))
+    }
+
+    /// Reads a log.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and as [`Log::from_bytes`].
+    pub fn read(path: &Path) -> Result<Log> {
+        let bytes = std::fs::read(path).map_err(|e| Error::io(path, "could not read the evaluation", e))?;
+        Log::from_bytes(path, &bytes)
+    }
+
+    /// Bytes behind the last whole record: of one that a kill cut short.
+    pub fn rest(&self) -> usize {
+        self.rest
+    }
+}
+
+/// A log that is open for more.
+pub struct Writer {
+    path: PathBuf,
+    file: File,
+    /// Bytes up to the end of the last whole record.
+    length: u64,
+    chain: Hash,
+}
+
+impl Writer {
+    /// Begins a new log.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be made or is there already.
+    pub fn create(path: &Path, header: &Header) -> Result<Writer> {
+        let file = OpenOptions::new().append(true).create_new(true).open(path);
+        let mut file = file.map_err(|error| write_error(path, error))?;
+        file.write_all(MAGIC).map_err(|error| write_error(path, error))?;
+        let (length, chain) = (MAGIC.len() as u64, first_link());
+        let mut writer = Writer { path: path.into(), file, length, chain };
+        let header = serde_json::to_vec(header)
+            .map_err(|e| Error::Unsupported(format!("header of an evaluation: {e}")))?;
+        writer.append(&header)?;
+        Ok(writer)
+    }
+
+    /// Goes on with the log of an interrupted evaluation, which must be of this header. What a kill cut short is removed.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; as [`Log::from_bytes`]; [`Error::File`] where it is of another evaluation.
+    pub fn resume(path: &Path, header: &Header) -> Result<(Writer, Log)> {
+        let log = Log::read(path)?;
+        if let Some(other) = difference(&log.header, header) {
+            let why = format!(
+                "is of an evaluation with {other}: put back what it began with, or start another one in a new folder"
+            );
+            return Err(Error::file(path, why));
+        }
+        let file = OpenOptions::new().append(true).open(path).map_err(|error| write_error(path, error))?;
+        let length = log.whole as u64;
+        file.set_len(length).map_err(|error| write_error(path, error))?;
+        Ok((Writer { path: path.into(), file, length, chain: log.chain }, log))
+    }
+
+    /// Adds a unit, synced to the disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be written; the log then ends with what was there before.
+    pub fn unit(&mut self, unit: &Unit) -> Result<()> {
+        self.append(&unit.to_bytes())
+    }
+
+    /// Says that the evaluation is complete.
+    ///
+    /// # Errors
+    /// As [`Writer::unit`].
+    pub fn end(&mut self) -> Result<()> {
+        self.append(&[END])
+    }
+
+    fn append(&mut self, contents: &[u8]) -> Result<()> {
+        let chain = link(&self.chain, contents);
+        let length = u32::try_from(contents.len())
+            .map_err(|_| Error::Unsupported("a record of an evaluation of more than 4 GiB: use a smaller --batch".into()))?;
+        let mut record = Vec::with_capacity(contents.len() + 36);
+        record.extend_from_slice(&length.to_le_bytes());
+        record.extend_from_slice(contents);
+        record.extend_from_slice(&chain);
+        let written = self.file.write_all(&record).and_then(|()| self.file.sync_data());
+        match written {
+            Ok(()) => {
+                self.length += record.len() as u64;
+                self.chain = chain;
+                Ok(())
+            }
+            Err(error) => {
+                // Best effort: the error to report is the first one.
+                let _ = self.file.set_len(self.length);
+                Err(write_error(&self.path, error))
+            }
+        }
+    }
+}
+
+/// What the first of two evaluations has that the second has not.
+fn difference(one: &Header, other: &Header) -> Option<String> {
+    if one == other {
+        return None;
+    }
+    let what = match () {
+        () if one.model_sha256 != other.model_sha256 => format!("other weights (SHA-256 {})", one.model_sha256),
+        () if one.data_sha256 != other.data_sha256 => format!("other test data (SHA-256 {})", one.data_sha256),
+        () if one.program != other.program => format!("another version ({})", one.program),
+        () if one.attacks != other.attacks => "other attacks".into(),
+        () if one.examples != other.examples => "other examples".into(),
+        () => "another seed, batch or model".into(),
+    };
+    Some(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        let attacked = |name: &str| Attacked {
+            name: name.into(),
+            line: name.into(),
+            norm: "Linf".into(),
+            epsilon: "8/255".into(),
+            steps: 10,
+            restarts: 1,
+            suite: None,
+            goes_on: false,
+            minimum_norm: false,
+            part: Part::Attack,
+        };
+        Header {
+            program: "adamant".into(),
+            model: "mlp".into(),
+            model_sha256: "a".into(),
+            data: "d".into(),
+            data_sha256: "b".into(),
+            image: [1, 2, 1],
+            classes: 3,
+            examples: vec![5, 6, 9],
+            seed: 0,
+            group: 2,
+            attacks: vec![attacked("none"), attacked("PGD-40")],
+        }
+    }
+
+    fn unit(attack: usize, group: usize) -> Unit {
+        let at = group as u32;
+        Unit {
+            attack,
+            group,
+            outside: 0,
+            verdicts: vec![
+                Verdict { at, clean: 0, adversarial: 2, correct: true, robust: false, distance: 0.01 },
+                Verdict { at: at + 1, clean: 1, adversarial: 1, correct: true, robust: true, distance: f64::INFINITY },
+            ],
+            witnesses: vec![Found { at, prediction: 2, distance: 0.01, image: vec![0.5, f32::from_bits(0x3f000001)] }],
+        }
+    }
+
+    /// A log of three units, and where each record ends.
+    fn written(folder: &Path) -> (PathBuf, Vec<u8>, Vec<usize>) {
+        let path = folder.join("evaluation.log");
+        let mut writer = Writer::create(&path, &header()).unwrap();
+        let mut ends = vec![writer.length as usize];
+        for (attack, group) in [(0, 0), (1, 0), (1, 1)] {
+            writer.unit(&unit(attack, group)).unwrap();
+            ends.push(writer.length as usize);
+        }
+        writer.end().unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        (path, bytes, ends)
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, bytes, _) = written(folder.path());
+        let log = Log::from_bytes(&path, &bytes).unwrap();
+        assert_eq!(log.header, header());
+        assert_eq!(log.units, [unit(0, 0), unit(1, 0), unit(1, 1)]);
+        assert!(log.complete && log.rest() == 0);
+        assert!(Writer::create(&path, &header()).is_err(), "an evaluation is not overwritten");
+    }
+
+    #[test]
+    fn a_log_cut_anywhere_is_gone_on_with_to_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, whole, ends) = written(folder.path());
+        for cut in ends[0]..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let (mut writer, log) = Writer::resume(&path, &header()).unwrap();
+            assert_eq!(log.units.len(), ends[1..].iter().filter(|&&end| end <= cut).count(), "cut at {cut}");
+            assert!(!log.complete);
+            for (attack, group) in [(0, 0), (1, 0), (1, 1)].into_iter().skip(log.units.len()) {
+                writer.unit(&unit(attack, group)).unwrap();
+            }
+            writer.end().unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), whole, "cut at {cut}");
+        }
+        for cut in 0..ends[0] {
+            assert!(Log::from_bytes(&path, &whole[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_changed_bit_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, whole, _) = written(folder.path());
+        for at in 0..whole.len() {
+            for bit in [1, 0x80] {
+                let mut bytes = whole.clone();
+                bytes[at] ^= bit;
+                // A length that has grown beyond the end reads as a record that was cut short, never as a good one.
+                let good = Log::from_bytes(&path, &bytes).is_ok_and(|log| log.complete || log.rest() == 0);
+                assert!(!good, "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn records_that_lie_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let lies: [(&str, fn(&mut Unit)); 6] = [
+            ("attack 7", |unit| unit.attack = 7),
+            ("example 9", |unit| unit.verdicts[1].at = 9),
+            ("out of order", |unit| unit.verdicts[1].at = 0),
+            ("class 3", |unit| unit.verdicts[0].adversarial = 3),
+            ("distance", |unit| unit.witnesses[0].distance = f64::NAN),
+            ("no verdict", |unit| unit.witnesses[0].at = 2),
+        ];
+        for (i, (why, lie)) in lies.into_iter().enumerate() {
+            let path = folder.path().join(i.to_string());
+            let mut writer = Writer::create(&path, &header()).unwrap();
+            let mut unit = unit(1, 0);
+            lie(&mut unit);
+            writer.unit(&unit).unwrap();
+            let error = Log::read(&path).unwrap_err().to_string();
+            assert!(error.contains(why), "{why}: {error}");
+        }
+        let path = folder.path().join("twice");
+        let mut writer = Writer::create(&path, &header()).unwrap();
+        (0..2).for_each(|_| writer.unit(&unit(1, 0)).unwrap());
+        assert!(Log::read(&path).unwrap_err().to_string().contains("twice"));
+        let path = folder.path().join("more");
+        let mut writer = Writer::create(&path, &header()).unwrap();
+        (0..2).for_each(|_| writer.end().unwrap());
+        assert!(Log::read(&path).unwrap_err().to_string().contains("follows the end"));
+
+        for (i, wrong) in [
+            Header { image: [usize::MAX, 3, 3], ..header() },
+            Header { examples: vec![], ..header() },
+            Header { classes: 0, ..header() },
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let path = folder.path().join(format!("header {i}"));
+            Writer::create(&path, &wrong).unwrap();
+            assert!(Log::read(&path).is_err());
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! What an evaluation found, as a table, as JSON and as CSV.
+
+use super::log::{Header, Part};
+use super::extras::{Curve, Extras, epsilon_curves, steps_curve};
+use super::outcomes::{Outcome, Outcomes};
+use super::verify::row;
+use crate::data::Dataset;
+use crate::error::Result;
+use crate::files::write_atomically;
+use crate::report::table::{self, Row};
+use crate::report::{Accuracy, compact, grouped};
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::path::Path;
+
+/// Version of what `results.json` looks like: another where something in it changes its meaning or goes away.
+pub const SCHEMA: u32 = 1;
+
+/// What an evaluation found. The files are described in docs/evaluation.md.
+pub struct Results<'a> {
+    header: &'a Header,
+    outcomes: &'a Outcomes,
+    data: &'a Dataset,
+    extras: &'a Extras,
+    /// Class of each example.
+    labels: Vec<u32>,
+}
+
+impl<'a> Results<'a> {
+    /// Of a log of this header on these test data, and what was measured besides.
+    pub fn of(header: &'a Header, outcomes: &'a Outcomes, extras: &'a Extras, data: &'a Dataset) -> Results<'a> {
+        let labels = header.examples.iter().map(|&example| data.labels[example as usize]).collect();
+        Results { header, outcomes, data, extras, labels }
+    }
+
+    /// Rows of the table: clean, by attack, and the worst case where there are several attacks.
+    pub fn rows(&self) -> Vec<Row> {
+        let attacks: Vec<usize> = self.header.part(Part::Attack).collect();
+        let mut rows: Vec<Row> =
+            attacks.iter().map(|&attack| row(self.header, attack, self.outcomes, self.data.kind())).collect();
+        if attacks.len() > 2 {
+            rows.push(Row { attack: self.worst_line(), accuracy: self.outcomes.worst.accuracy() });
+        }
+        rows
+    }
+
+    /// The attack line of the worst case.
+    fn worst_line(&self) -> String {
+        let count = self.header.part(Part::Attack).count() - 1;
+        let images = grouped(self.header.examples.len() as u64);
+        let threat = &self.header.attacks[1];
+        format!("worst case of the {count} attacks, {} {}, {images} {}", threat.norm, threat.epsilon, self.data.kind())
+    }
+
+    /// The table, curves and warnings, for a terminal.
+    pub fn text(&self) -> String {
+        let mut text = table::text(&self.rows());
+        // Writing to a string cannot fail.
+        for curve in epsilon_curves(self.header, self.outcomes).iter().filter(|curve| curve.points.len() < 20) {
+            let points: Vec<String> = curve.points.iter().map(|(x, y)| format!("{} {y}", compact(*x))).collect();
+            let _ = writeln!(text, "\naccuracy at epsilon ({}): {}", curve.name, points.join(", "));
+        }
+        if let Some(curve) = steps_curve(self.header, self.outcomes) {
+            let points: Vec<String> = curve.points.iter().map(|(x, y)| format!("{x} {y}")).collect();
+            let _ = writeln!(text, "\naccuracy after steps ({}): {}", curve.name, points.join(", "));
+        }
+        if !self.extras.corrupted.is_empty() {
+            let _ = writeln!(text, "\naccuracy on corrupted images, strengths 1 to 5");
+            for one in &self.extras.corrupted {
+                let all: Vec<String> = one.accuracies.iter().map(|a| format!("{:>6.2}", a.percent())).collect();
+                let _ = writeln!(text, "  {:<15}{}", one.corruption.name(), all.join(" "));
+            }
+            let _ = writeln!(text, "  mean           {:>6.2}", 100.0 * super::mean(&self.extras.corrupted));
+        }
+        text
+    }
+
+    /// Clean and worst-case accuracy of each class.
+    pub fn by_class(&self) -> Vec<(Accuracy, Accuracy)> {
+        let share = |outcome: &Outcome, class: u32| {
+            let of_class = || (0..self.labels.len()).filter(move |&at| self.labels[at] == class);
+            let standing = of_class().filter(|&at| outcome.standing[at]).count();
+            Accuracy::new(standing as u64, of_class().count() as u64)
+        };
+        (0..self.data.classes as u32)
+            .map(|class| (share(&self.outcomes.attacks[0], class), share(&self.outcomes.worst, class)))
+            .collect()
+    }
+
+    /// How many examples of each class (rows) are read as each class (columns) where the attacks broke them, or as their
+    /// own where they stand.
+    pub fn confusion(&self) -> Vec<Vec<u64>> {
+        let mut matrix = vec![vec![0; self.data.classes]; self.data.classes];
+        for (&label, &prediction) in self.labels.iter().zip(&self.outcomes.worst.prediction) {
+            matrix[label as usize][prediction as usize] += 1;
+        }
+        matrix
+    }
+
+    fn json(&self) -> Value {
+        let attack = |index: usize| {
+            let (attacked, outcome) = (&self.header.attacks[index], &self.outcomes.attacks[index]);
+            let epsilon = attacked.threat().map_or(f64::NAN, |threat| threat.epsilon.value());
+            json!({
+                "name": attacked.name,
+                "suite": attacked.suite,
+                "line": row(self.header, index, self.outcomes, self.data.kind()).attack,
+                "norm": attacked.norm,
+                "epsilon": epsilon,
+                "epsilon_text": attacked.epsilon,
+                "restarts": attacked.restarts,
+                "minimum_norm": attacked.minimum_norm,
+                "goes_on": attacked.goes_on,
+                "tried": outcome.tried,
+                "outside": outcome.outside,
+                "robust": accuracy(outcome.accuracy()),
+            })
+        };
+        let classes: Vec<Value> = self
+            .by_class()
+            .into_iter()
+            .zip(&self.data.class_names)
+            .enumerate()
+            .map(|(class, ((clean, worst), name))| {
+                json!({ "class": class, "name": name, "clean": accuracy(clean), "worst": accuracy(worst) })
+            })
+            .collect();
+        json!({
+            "schema": SCHEMA,
+            "program": self.header.program,
+            "model": { "name": self.header.model, "sha256": self.header.model_sha256 },
+            "data": {
+                "name": self.header.data,
+                "sha256": self.header.data_sha256,
+                "examples": self.header.examples.len(),
+                "of": self.data.len(),
+            },
+            "seed": self.header.seed,
+            "clean": accuracy(self.outcomes.attacks[0].accuracy()),
+            "attacks": self.header.part(Part::Attack).skip(1).map(attack).collect::<Vec<_>>(),
+            "worst": { "line": self.worst_line(), "robust": accuracy(self.outcomes.worst.accuracy()) },
+            "classes": classes,
+            "confusion": self.confusion(),
+            "epsilon_curves": epsilon_curves(self.header, self.outcomes).iter().map(curve).collect::<Vec<_>>(),
+            "steps_curve": steps_curve(self.header, self.outcomes).as_ref().map(curve),
+            "corruptions": self.extras.corrupted.iter().map(|one| json!({
+                "name": one.corruption.name(),
+                "strengths": one.accuracies.iter().map(|&a| accuracy(a)).collect::<Vec<_>>(),
+            })).collect::<Vec<_>>(),
+            "margins": self.extras.margins.as_ref().map(|margins| json!({
+                "attack": margins.attack,
+                "examples": margins.examples.len(),
+                "clean": { "margin": quantiles(&margins.clean.margins), "loss": quantiles(&margins.clean.losses) },
+                "attacked": {
+                    "margin": quantiles(&margins.attacked.margins),
+                    "loss": quantiles(&margins.attacked.losses),
+                },
+            })),
+            "flags": self.extras.flags.iter().map(|flag| json!({
+                "name": flag.kind.name(),
+                "warning": flag.kind.is_warning(),
+                "measured": flag.measured,
+                "advice": flag.advice,
+            })).collect::<Vec<_>>(),
+        })
+    }
+
+    /// Writes `results.json`, `results.csv` (the table) and `examples.csv` (a row an example).
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let file = |name: &str| folder.join(name);
+        write_atomically(file("results.json"), format!("{:#}\n", self.json()).as_bytes())?;
+        let mut csv = String::from("attack,correct,total,accuracy,low,high\n");
+        for row in self.rows() {
+            let (low, high) = row.accuracy.interval();
+            let Accuracy { correct, total } = row.accuracy;
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                csv,
+                "{},{correct},{total},{},{low},{high}",
+                quoted(&row.attack),
+                row.accuracy.fraction()
+            );
+        }
+        write_atomically(file("results.csv"), csv.as_bytes())?;
+        write_atomically(file("examples.csv"), self.examples_csv().as_bytes())?;
+        let Some(margins) = &self.extras.margins else { return Ok(()) };
+        let mut csv = String::from("example,clean_margin,clean_loss,attacked_margin,attacked_loss\n");
+        for (row, example) in margins.examples.iter().enumerate() {
+            let (clean, attacked) = (&margins.clean, &margins.attacked);
+            let _ = writeln!(
+                csv,
+                "{example},{},{},{},{}",
+                clean.margins[row], clean.losses[row], attacked.margins[row], attacked.losses[row]
+            );
+        }
+        write_atomically(file("margins.csv"), csv.as_bytes())
+    }
+
+    fn examples_csv(&self) -> String {
+        let attacks: Vec<usize> = self.header.part(Part::Attack).skip(1).collect();
+        let mut csv = String::from("example,label,clean,stands,distance,prediction");
+        for &attack in &attacks {
+            let _ = write!(csv, ",{}", quoted(&self.header.attacks[attack].name));
+        }
+        csv.push('\n');
+        let worst = &self.outcomes.worst;
+        for (at, (&example, &label)) in self.header.examples.iter().zip(&self.labels).enumerate() {
+            let clean = self.outcomes.attacks[0].prediction[at];
+            let distance = match worst.distance[at] {
+                distance if distance.is_finite() => distance.to_string(),
+                _ => String::new(),
+            };
+            let stands = u8::from(worst.standing[at]);
+            let _ = write!(csv, "{example},{label},{clean},{stands},{distance},{}", worst.prediction[at]);
+            for &attack in &attacks {
+                let _ = write!(csv, ",{}", u8::from(self.outcomes.attacks[attack].standing[at]));
+            }
+            csv.push('\n');
+        }
+        csv
+    }
+}
+
+/// A field of CSV.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+/// Points of a curve.
+fn curve(curve: &Curve) -> Value {
+    let point = |&(at, value): &(f64, Accuracy)| json!({ "at": at, "robust": accuracy(value) });
+    json!({ "name": curve.name, "points": curve.points.iter().map(point).collect::<Vec<_>>() })
+}
+
+/// The values below which 5, 25, 50, 75 and 95 % of them lie.
+fn quantiles(values: &[f64]) -> Vec<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().saturating_sub(1) as f64;
+    let at = |share: f64| sorted.get((share * last).round() as usize).copied();
+    [0.05, 0.25, 0.5, 0.75, 0.95].into_iter().filter_map(at).collect()
+}
+
+/// An accuracy with its interval.
+fn accuracy(accuracy: Accuracy) -> Value {
+    let (low, high) = accuracy.interval();
+    json!({
+        "correct": accuracy.correct,
+        "total": accuracy.total,
+        "accuracy": accuracy.fraction(),
+        "interval_95": [low, high],
+    })
+}

@@ -1,0 +1,153 @@
+//! Runs of the program: what they leave, and interrupting them.
+
+use crate::tiny::{Ran, Tiny};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+/// A data set, and a network that is trained on it in the folder `net`.
+pub fn trained() -> Tiny {
+    let tiny = Tiny::new(400);
+    tiny.runs(&tiny.short(&["--out", "net", "--epochs", "2"]));
+    tiny
+}
+
+fn command(tiny: &Tiny, arguments: &[&str]) -> Command {
+    tiny.program(env!("CARGO_BIN_EXE_evaluate"), arguments)
+}
+
+pub fn run(tiny: &Tiny, arguments: &[&str]) -> Ran {
+    let output = command(tiny, arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ran { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
+pub fn runs(tiny: &Tiny, arguments: &[&str]) -> Ran {
+    let ran = run(tiny, arguments);
+    assert_eq!(ran.code, Some(0), "{arguments:?}: {}{}", ran.out, ran.err);
+    ran
+}
+
+/// Refused with an error that says all of `words`.
+fn refuses(tiny: &Tiny, arguments: &[&str], words: &[&str]) {
+    let ran = run(tiny, arguments);
+    assert_eq!(ran.code, Some(1), "{arguments:?}: {}{}", ran.out, ran.err);
+    for word in words.iter().chain(&["error: "]) {
+        assert!(ran.err.contains(word), "{arguments:?}: `{word}` is not in: {}", ran.err);
+    }
+    assert!(!ran.err.contains("panicked"), "{arguments:?}: {}", ran.err);
+}
+
+const ATTACKS: [&str; 6] = ["--attack", "fgsm,pgd-10", "--restarts", "2", "--batch", "9"];
+
+#[test]
+fn what_a_run_leaves_says_what_was_found_and_is_verified() {
+    let tiny = trained();
+    let ran = runs(&tiny, &[&["net", "--out", "found"][..], &ATTACKS].concat());
+    for word in ["none (clean), 60 images", "FGSM, Linf 0.1, 60 images", "2 restarts", "worst case of the 2 attacks"] {
+        assert!(ran.out.contains(word), "`{word}` is not in: {}", ran.out);
+    }
+    let results: serde_json::Value = serde_json::from_slice(&tiny.read("found/results.json")).unwrap();
+    let number = |value: &serde_json::Value| value.as_u64().unwrap();
+    let (clean, worst) = (&results["clean"], &results["worst"]["robust"]);
+    assert_eq!((number(&clean["total"]), number(&worst["total"])), (60, 60));
+    assert!(number(&worst["correct"]) < number(&clean["correct"]), "nothing was broken: {}", ran.out);
+    for attack in results["attacks"].as_array().unwrap() {
+        assert!(number(&attack["robust"]["correct"]) >= number(&worst["correct"]));
+        assert_eq!(number(&attack["outside"]), 0);
+    }
+    let confusion: Vec<Vec<u64>> = serde_json::from_value(results["confusion"].clone()).unwrap();
+    assert_eq!(confusion.iter().flatten().sum::<u64>(), 60);
+    assert_eq!((0..4).map(|class| confusion[class][class]).sum::<u64>(), number(&worst["correct"]));
+    let examples = String::from_utf8(tiny.read("found/examples.csv")).unwrap();
+    assert_eq!(examples.lines().count(), 61);
+
+    let ran = runs(&tiny, &["--verify", "found"]);
+    assert!(ran.out.contains("every one lies in ball and box"), "{}", ran.out);
+    // Other weights, other data, another file.
+    tiny.runs(&tiny.short(&["--out", "other", "--seed", "5"]));
+    refuses(&tiny, &["other", "--verify", "found"], &["weights", "SHA-256"]);
+    refuses(&tiny, &["--verify", "found/results.json"], &["is not the log of an evaluation"]);
+    refuses(&tiny, &["--verify", "nowhere"], &["nowhere"]);
+    // A changed byte.
+    let mut log = tiny.read("found/evaluation.log");
+    let at = log.len() - 60;
+    log[at] ^= 1;
+    std::fs::write(tiny.path("found/evaluation.log"), log).unwrap();
+    refuses(&tiny, &["--verify", "found"], &["damaged or changed"]);
+}
+
+#[test]
+fn neither_batch_nor_threads_change_a_verdict() {
+    let tiny = trained();
+    let found = |name: &str, flags: &[&str]| {
+        runs(&tiny, &[&["net", "--attack", "pgd-10", "--out", name][..], flags].concat());
+        tiny.read(&format!("{name}/examples.csv"))
+    };
+    let want = found("whole", &["--batch", "60"]);
+    assert_eq!(found("seven", &["--batch", "7"]), want);
+    assert_eq!(found("threads", &["--batch", "1", "--threads", "1"]), want);
+    assert_ne!(found("seed", &["--seed", "1"]), want, "PGD from another start finds other distances");
+}
+
+#[test]
+fn a_killed_evaluation_goes_on_to_the_same_bits() {
+    let tiny = trained();
+    let long = ["--attack", "fgsm,pgd-400,pgd-300", "--restarts", "3", "--batch", "2", "--epsilon", "0.03"];
+    let whole = [&["net", "--out", "whole"][..], &long].concat();
+    runs(&tiny, &whole);
+    let size = tiny.read("whole/evaluation.log").len();
+    let mut sizes = Vec::new();
+    for round in 0..30 {
+        let log = tiny.path("killed/evaluation.log");
+        let next = match log.exists() && tiny.path("killed/evaluate.toml").exists() {
+            false => {
+                let _ = std::fs::remove_dir_all(tiny.path("killed"));
+                [&["net", "--out", "killed"][..], &long].concat()
+            }
+            true => vec!["--resume", "killed"],
+        };
+        let mut child = command(&tiny, &next)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        sleep(Duration::from_millis([30, 75, 45, 120, 60, 95][round % 6]));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        sizes.push(std::fs::metadata(&log).map_or(0, |file| file.len() as usize));
+        if sizes.last() == Some(&size) {
+            break;
+        }
+    }
+    assert!(sizes.iter().any(|&at| 0 < at && at < size), "never in the middle: {sizes:?} of {size}");
+    runs(&tiny, &["--resume", "killed"]);
+    for file in ["evaluation.log", "results.json", "results.csv", "examples.csv", "evaluate.toml"] {
+        let read = |run: &str| tiny.read(&format!("{run}/{file}"));
+        assert!(read("whole") == read("killed"), "{file} differs after kills at {sizes:?} of {size}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let tiny = trained();
+    refuses(&tiny, &["nett"], &["model", "none of this name"]);
+    refuses(&tiny, &["net", "--attack", "pgt"], &["attack", "did you mean"]);
+    refuses(&tiny, &["net", "--attack", "pgd-0"], &["attack"]);
+    refuses(&tiny, &["net", "--images", "61"], &["there are 60"]);
+    refuses(&tiny, &["net", "--norm", "l2"], &["give --epsilon"]);
+    refuses(&tiny, &["net", "--epsilon", "8"], &["epsilon", "8/255"]);
+    refuses(&tiny, &["net", "--batch", "0"], &["batch", "at least 1"]);
+    refuses(&tiny, &["net/best.safetensors"], &["--model NAME"]);
+    refuses(&tiny, &["net/best.safetensors", "--model", "mlp-16"], &["--data"]);
+    refuses(&tiny, &["net/best.safetensors", "--model", "mlp-16", "--data", "tiny"], &["--epsilon"]);
+    refuses(&tiny, &["net/best.safetensors", "--model", "mlp-17", "--data", "tiny", "--epsilon", "0.1"], &["mlp-17"]);
+    refuses(&tiny, &["--resume", "net"], &["no evaluate.toml"]);
+    runs(&tiny, &["net", "--attack", "fgsm", "--images", "9", "--out", "found"]);
+    refuses(&tiny, &["net", "--attack", "fgsm", "--out", "found"], &["holds files already"]);
+    refuses(&tiny, &["--resume", "found", "--attack", "pgd"], &["--attack", "leave these out"]);
+    // Other weights in the place of those it began with.
+    tiny.runs(&tiny.short(&["--out", "other", "--seed", "5"]));
+    std::fs::copy(tiny.path("other/best.safetensors"), tiny.path("net/best.safetensors")).unwrap();
+    refuses(&tiny, &["--resume", "found"], &["other weights"]);
+}
