@@ -177,7 +177,7 @@ impl Suite {
 
 /// The seed of the attack at a place of a suite: another for each, as two that start from the same noise would find the
 /// same. The first has the suite's.
-fn seed_of(seed: u64, place: usize) -> u64 {
+pub fn seed_of(seed: u64, place: usize) -> u64 {
     seed.wrapping_add(0x9e37_79b9_7f4a_7c15u64.wrapping_mul(place as u64))
 }
 

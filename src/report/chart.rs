@@ -145,14 +145,20 @@ impl Histogram<'_> {
         let (low, high) = self.range();
         let bottom = self.y + self.height;
         let to_x = |value: f64| self.x + (value - low) / (high - low) * self.width;
-        let counts: Vec<Vec<f64>> = self.samples.iter().map(|sample| shares(sample.values, low, high)).collect();
+        let counts: Vec<Vec<f64>> =
+            self.samples.iter().map(|sample| shares(sample.values, low, high)).collect();
         let most = counts.iter().flatten().fold(0.0, |most: f64, &share| most.max(share)).max(1e-9);
         canvas.text(self.heading, self.x - 56.0, self.y - 40.0, Align::Left, HEADING);
         let step = nice_step(100.0 * most, 4.0);
         for i in 0..=(100.0 * most / step) as usize {
             let percent = i as f64 * step;
             let y = bottom - percent / 100.0 / most * self.height;
-            canvas.line(&[(self.x, y), (self.x + self.width, y)], 1.0, if i == 0 { MUTED } else { FAINT }, None);
+            canvas.line(
+                &[(self.x, y), (self.x + self.width, y)],
+                1.0,
+                if i == 0 { MUTED } else { FAINT },
+                None,
+            );
             canvas.text(&format!("{} %", tick(percent, step)), self.x - 10.0, y, Align::Right, TICK);
         }
         let step = nice_step(high - low, 6.0);
@@ -186,10 +192,15 @@ impl Histogram<'_> {
 
     /// What the axis spans: all but the hundredth of the values at either end, which are counted in the last bins.
     fn range(&self) -> (f64, f64) {
-        let mut all: Vec<f64> =
-            self.samples.iter().flat_map(|sample| sample.values.iter().copied()).filter(|v| v.is_finite()).collect();
+        let mut all: Vec<f64> = self
+            .samples
+            .iter()
+            .flat_map(|sample| sample.values.iter().copied())
+            .filter(|v| v.is_finite())
+            .collect();
         all.sort_by(f64::total_cmp);
-        let (Some(&first), Some(&last)) = (all.get(all.len() / 100), all.get(all.len().saturating_sub(1 + all.len() / 100)))
+        let (Some(&first), Some(&last)) =
+            (all.get(all.len() / 100), all.get(all.len().saturating_sub(1 + all.len() / 100)))
         else {
             return (0.0, 1.0);
         };

@@ -44,7 +44,9 @@ const ATTACKS: [&str; 6] = ["--attack", "fgsm,pgd-10", "--restarts", "2", "--bat
 fn what_a_run_leaves_says_what_was_found_and_is_verified() {
     let tiny = trained();
     let ran = runs(&tiny, &[&["net", "--out", "found"][..], &ATTACKS].concat());
-    for word in ["none (clean), 60 images", "FGSM, Linf 0.1, 60 images", "2 restarts", "worst case of the 2 attacks"] {
+    for word in
+        ["none (clean), 60 images", "FGSM, Linf 0.1, 60 images", "2 restarts", "worst case of the 2 attacks"]
+    {
         assert!(ran.out.contains(word), "`{word}` is not in: {}", ran.out);
     }
     let results: serde_json::Value = serde_json::from_slice(&tiny.read("found/results.json")).unwrap();
@@ -141,7 +143,11 @@ fn what_does_not_fit_is_refused() {
     refuses(&tiny, &["net/best.safetensors"], &["--model NAME"]);
     refuses(&tiny, &["net/best.safetensors", "--model", "mlp-16"], &["--data"]);
     refuses(&tiny, &["net/best.safetensors", "--model", "mlp-16", "--data", "tiny"], &["--epsilon"]);
-    refuses(&tiny, &["net/best.safetensors", "--model", "mlp-17", "--data", "tiny", "--epsilon", "0.1"], &["mlp-17"]);
+    refuses(
+        &tiny,
+        &["net/best.safetensors", "--model", "mlp-17", "--data", "tiny", "--epsilon", "0.1"],
+        &["mlp-17"],
+    );
     refuses(&tiny, &["--resume", "net"], &["no evaluate.toml"]);
     runs(&tiny, &["net", "--attack", "fgsm", "--images", "9", "--out", "found"]);
     refuses(&tiny, &["net", "--attack", "fgsm", "--out", "found"], &["holds files already"]);

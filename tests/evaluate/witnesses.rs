@@ -50,7 +50,8 @@ fn every_lie_about_a_witness_is_found() {
     let data = data::load(tiny.path("tiny").to_str().unwrap()).unwrap().test;
     let architecture = architectures::by_name("mlp-16", data.image, data.classes).unwrap();
     let params = Params::of(architecture.as_ref()).unwrap();
-    let weights = checkpoint::load_weights(&tiny.path("net/best.safetensors"), architecture.as_ref(), &params).unwrap();
+    let weights =
+        checkpoint::load_weights(&tiny.path("net/best.safetensors"), architecture.as_ref(), &params).unwrap();
     let loaded = Loaded { architecture, params, weights, data };
     let log = Log::read(&tiny.path("found/evaluation.log")).unwrap();
     assert!(log.complete);

@@ -1,5 +1,6 @@
 //! The command line: its flags, and the request they make.
 
+use super::attacks::names;
 use super::common::Machine;
 use super::request::Request;
 use adamant::{Error, Result};
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 /// Headings of `--help`; each flag stands under one.
 const WHAT: &str = "What is evaluated";
 const HOW: &str = "How it is attacked";
+const MORE: &str = "What else is measured";
 const RESULTS: &str = "Where the results live";
 
 /// Says how robust a network is: attacks test images, counts what stands, keeps a witness of everything that falls.
@@ -36,9 +38,10 @@ pub(crate) struct Flags {
     /// Of so many images, take of each class its share, instead of the first
     #[arg(long, help_heading = WHAT)]
     pub(crate) stratified: bool,
-    /// Attacks, one after the other (--attack fgsm,pgd-100): fgsm; pgd, or pgd-100 with so many steps. Each is run on every
-    /// image that is classified right
-    #[arg(long, help_heading = HOW, value_name = "NAMES", value_delimiter = ',')]
+    /// Attacks, one after the other (--attack fgsm,pgd-100): fgsm; pgd, or pgd-100 with so many steps; apgd-ce, apgd-dlr,
+    /// apgd-t; the suites autoattack-fast and autoattack-rand. Each is run on every image that is classified right; those of
+    /// a suite on what the ones before left standing [default: autoattack]
+    #[arg(long, help_heading = HOW, value_name = "NAMES")]
     pub(crate) attack: Option<Vec<String>>,
     /// Norm of the perturbation: linf, l2 or l1 [default: as in training, else linf]
     #[arg(long, help_heading = HOW)]
@@ -55,6 +58,23 @@ pub(crate) struct Flags {
     /// Seed of everything random [default: 0]
     #[arg(long, help_heading = HOW)]
     pub(crate) seed: Option<u64>,
+    /// Accuracy against epsilon: attacks at these radii as well (0.1,0.2,0.3), each on what the smaller ones left standing
+    /// [default with --sweep-epsilon: from a quarter to twice epsilon]
+    #[arg(long, help_heading = MORE, value_name = "RADII", num_args = 0..=1, default_missing_value = "")]
+    pub(crate) sweep_epsilon: Option<String>,
+    /// Accuracy against steps: PGD with so many steps as well (1,10,100) [default with --sweep-steps: 1 to 200]
+    #[arg(long, help_heading = MORE, value_name = "STEPS", num_args = 0..=1, default_missing_value = "")]
+    pub(crate) sweep_steps: Option<String>,
+    /// Accuracy on corrupted images: noise, blur, contrast, brightness and JPEG at five strengths
+    #[arg(long, help_heading = MORE)]
+    pub(crate) corruptions: bool,
+    /// Look for signs that the evaluation fools itself: quick (a few passes), full (attacks on a hundred images too), or none
+    #[arg(long, help_heading = MORE, value_name = "WHICH")]
+    pub(crate) checks: Option<String>,
+    /// Images made on another network (as MODEL) are part of the full checks: an attack that sees the network ought to find
+    /// what they do
+    #[arg(long, help_heading = MORE, value_name = "MODEL")]
+    pub(crate) transfer: Option<String>,
     /// Folder for the results; must not hold files yet [default: a new one under runs/]
     #[arg(long, help_heading = RESULTS, value_name = "FOLDER")]
     pub(crate) out: Option<PathBuf>,
@@ -90,12 +110,20 @@ impl Flags {
             image_size: self.image_size,
             images: self.images.unwrap_or(usual.images),
             stratified: self.stratified,
-            attacks: self.attack.clone().unwrap_or(usual.attacks),
+            attacks: match &self.attack {
+                Some(given) => names(given),
+                None => usual.attacks,
+            },
             norm: self.norm.clone(),
             epsilon: self.epsilon.clone(),
             restarts: self.restarts.unwrap_or(usual.restarts),
             batch: self.batch.unwrap_or(usual.batch),
             seed: self.seed.unwrap_or(usual.seed),
+            sweep_epsilon: self.sweep_epsilon.clone(),
+            sweep_steps: self.sweep_steps.clone(),
+            corruptions: self.corruptions,
+            checks: self.checks.clone().unwrap_or(usual.checks),
+            transfer: self.transfer.clone(),
         })
     }
 
@@ -105,9 +133,13 @@ impl Flags {
         macro_rules! name {
             ($($field:ident)*) => {$(if self.$field.is_some() { given.push(stringify!($field)); })*};
         }
-        name!(model data image_size images attack norm epsilon restarts batch seed out);
+        name!(model data image_size images attack norm epsilon restarts batch seed sweep_epsilon sweep_steps checks
+              transfer out);
         if self.stratified {
             given.push("stratified");
+        }
+        if self.corruptions {
+            given.push("corruptions");
         }
         if self.subject.is_some() {
             given.push("MODEL");

@@ -5,17 +5,22 @@ mod common;
 
 mod attacks;
 mod flags;
+mod measure;
 mod model;
 mod request;
 mod watch;
 
+use adamant::attack::ThreatModel;
 use adamant::nn::{Architecture, Collapsed, Mode};
-use adamant::report::evaluation::{Assessment, Attempt, Log, Outcomes, Part, Results, Subject, Writer, verify};
+use adamant::report::evaluation::{
+    Assessment, Attempt, Log, Outcomes, Part, Results, Subject, Writer, pictures, verify,
+};
 use adamant::report::{Environment, Progress, environment::DataSource, results};
 use adamant::{Error, Result, Store, files};
 use clap::Parser;
 use common::{Machine, say};
 use flags::Flags;
+use measure::Measure;
 use model::Model;
 use request::Request;
 use std::path::{Path, PathBuf};
@@ -86,11 +91,9 @@ fn evaluate(
     start: Instant,
 ) -> Result<ExitCode> {
     let threat = request.threat(model.recipe.as_ref())?;
-    let mut attempts: Vec<Attempt> = Vec::new();
-    for name in &request.attacks {
-        attempts.extend(attacks::attempts(name, &threat, request.restarts, Part::Attack)?);
-    }
+    let (cheap, costly) = request.checks()?;
     let data = subject.data;
+    let attempts = attempts(request, &threat, subject.architecture.classes())?;
     let assessment = Assessment {
         subject,
         attempts,
@@ -148,11 +151,39 @@ fn evaluate(
         eprintln!("what was evaluated is saved; when that is mended, go on with\n  {resume}");
     })?;
     let outcomes = Outcomes::of(&header, &units);
-    let results = Results::of(&header, &outcomes, data);
+    let measure =
+        Measure { request, subject, store: &store, header: &header, outcomes: &outcomes, threat: &threat };
+    let extras = measure.extras(&units, cheap, costly)?;
+    let results = Results::of(&header, &outcomes, &extras, data);
     say!("\n{}", results.text());
+    extras.flags.iter().for_each(|flag| say!("{}", flag.text()));
+    match extras.flags.iter().any(|flag| flag.kind.is_warning()) {
+        true => say!(),
+        false if costly => say!("no sign that these figures flatter the network (--checks full)\n"),
+        false => {}
+    }
     results.write(&folder)?;
+    pictures::write(&folder, &header, &outcomes, &results, &extras, data)?;
     say!("{:.1} s in all; results in {}", start.elapsed().as_secs_f64(), folder.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// All attacks that a request asks for, those of the curves among them.
+fn attempts(request: &Request, threat: &ThreatModel, classes: usize) -> Result<Vec<Attempt>> {
+    let mut all: Vec<Attempt> = Vec::new();
+    for name in &request.attacks {
+        all.extend(attacks::attempts(name, threat, request.restarts, classes, Part::Attack)?);
+    }
+    for (place, epsilon) in request.radii(threat)?.into_iter().enumerate() {
+        let threat = ThreatModel { epsilon, ..threat.clone() };
+        let swept = attacks::attempts("apgd-ce", &threat, request.restarts, classes, Part::Epsilon)?;
+        all.extend(swept.into_iter().map(|one| Attempt { goes_on: place > 0, ..one }));
+    }
+    for steps in request.steps()? {
+        let name = format!("pgd-{steps}");
+        all.extend(attacks::attempts(&name, threat, request.restarts, classes, Part::Steps)?);
+    }
+    Ok(all)
 }
 
 /// Which of `all` test examples are evaluated; `stratified` chooses so many of each class their share.
@@ -198,7 +229,9 @@ fn check(flags: &Flags, file: &Path) -> Result<ExitCode> {
         (true, 0) => say!("complete, and every record has the SHA-256 it says"),
         (true, rest) => say!("complete, but {rest} bytes follow that are no record"),
         (false, 0) => say!("not complete: the evaluation was interrupted (--resume goes on with it)"),
-        (false, rest) => say!("not complete: it ends in {rest} bytes of a record that was cut short (--resume goes on)"),
+        (false, rest) => {
+            say!("not complete: it ends in {rest} bytes of a record that was cut short (--resume goes on)")
+        }
     }
     let bar = Progress::new(0, 1);
     let verified = with_subject(&model, |subject| {

@@ -1,6 +1,6 @@
 //! What is asked for: the flags as a file in the folder of results, by which an evaluation is gone on with and verified.
 
-use adamant::attack::{Norm, ThreatModel};
+use adamant::attack::{Norm, Rational, ThreatModel};
 use adamant::train::{Recipe, rational};
 use adamant::{Error, Result, files};
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,20 @@ pub(crate) struct Request {
     pub(crate) batch: usize,
     /// Seed of everything random.
     pub(crate) seed: u64,
+    /// Radii of the curve against epsilon; empty for the usual ones.
+    pub(crate) sweep_epsilon: Option<String>,
+    /// Steps of the curve against steps; empty for the usual ones.
+    pub(crate) sweep_steps: Option<String>,
+    /// Whether corrupted images are classified too.
+    pub(crate) corruptions: bool,
+    /// Which checks of the evaluation itself are made: none, quick or full.
+    pub(crate) checks: String,
+    /// Another network, whose adversarial images are part of the checks.
+    pub(crate) transfer: Option<String>,
 }
+
+/// Which checks there are.
+const CHECKS: [&str; 3] = ["none", "quick", "full"];
 
 impl Default for Request {
     fn default() -> Request {
@@ -48,12 +61,17 @@ impl Default for Request {
             image_size: None,
             images: 0,
             stratified: false,
-            attacks: vec!["fgsm".into(), "pgd".into()],
+            attacks: vec!["autoattack".into()],
             norm: None,
             epsilon: None,
             restarts: 1,
             batch: 250,
             seed: 0,
+            sweep_epsilon: None,
+            sweep_steps: None,
+            corruptions: false,
+            checks: "full".into(),
+            transfer: None,
         }
     }
 }
@@ -66,8 +84,8 @@ impl Request {
             let why = format!("holds no {FILE}, so there is no evaluation in it: give the folder of one");
             return Err(Error::file(folder, why));
         }
-        let text =
-            std::fs::read_to_string(&path).map_err(|e| Error::io(&path, "could not read what was asked for", e))?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|e| Error::io(&path, "could not read what was asked for", e))?;
         toml::from_str(&text).map_err(|e| Error::file(path, format!("is not what evaluate writes: {e}")))
     }
 
@@ -75,6 +93,56 @@ impl Request {
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
         let text = toml::to_string_pretty(self).map_err(|e| Error::Unsupported(format!("{FILE}: {e}")))?;
         files::write_atomically(folder.join(FILE), text.as_bytes())
+    }
+
+    /// Whether cheap checks are made, and costly ones.
+    pub(crate) fn checks(&self) -> Result<(bool, bool)> {
+        match self.checks.as_str() {
+            "none" => Ok((false, false)),
+            "quick" => Ok((true, false)),
+            "full" => Ok((true, true)),
+            other => Err(Error::unknown("checks", other, &CHECKS)),
+        }
+    }
+
+    /// The radii of the curve against epsilon, ascending.
+    pub(crate) fn radii(&self, threat: &ThreatModel) -> Result<Vec<Rational>> {
+        let epsilon = threat.epsilon.value();
+        let mut radii = match self.sweep_epsilon.as_deref() {
+            None => return Ok(Vec::new()),
+            // Six digits: what is meant, not what binary fractions make of it.
+            Some("") => [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0]
+                .map(|times| Rational::from((times * epsilon * 1e6).round() / 1e6))
+                .to_vec(),
+            Some(text) => {
+                text.split(',').map(|part| rational("sweep of epsilon", part)).collect::<Result<Vec<_>>>()?
+            }
+        };
+        radii.retain(|radius| radius.value() > 0.0);
+        radii.sort_by(|a, b| a.value().total_cmp(&b.value()));
+        Ok(radii)
+    }
+
+    /// The steps of the curve against steps, ascending.
+    pub(crate) fn steps(&self) -> Result<Vec<usize>> {
+        let mut steps = match self.sweep_steps.as_deref() {
+            None => return Ok(Vec::new()),
+            Some("") => vec![1, 2, 5, 10, 20, 50, 100, 200],
+            Some(text) => text
+                .split(',')
+                .map(|part| match part.trim().parse() {
+                    Ok(steps) if (1..=1_000_000).contains(&steps) => Ok(steps),
+                    _ => Err(Error::argument(
+                        "sweep of steps",
+                        format!("`{part}`"),
+                        "write numbers as 1,10,100",
+                    )),
+                })
+                .collect::<Result<Vec<usize>>>()?,
+        };
+        steps.sort_unstable();
+        steps.dedup();
+        Ok(steps)
     }
 
     /// Norm and radius: as given, else as in training.

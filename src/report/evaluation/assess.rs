@@ -2,7 +2,7 @@
 
 use super::log::{Attacked, Found, Header, Part, Unit, Verdict, Writer};
 use super::{Outcomes, Subject, TEST, argmax};
-use crate::attack::{Evaluation, Observer, Search, Witness, logits};
+use crate::attack::{Evaluation, Observer, Search, Witness, logits, seed_of};
 use crate::error::{Error, Result};
 use crate::report::{Accuracy, table};
 use crate::tensor::Store;
@@ -22,6 +22,8 @@ pub struct Attempt {
     pub suite: Option<String>,
     /// Whether it is run on what stands after the attempt before it alone; else on all that is classified right.
     pub goes_on: bool,
+    /// Its place in its suite, from which its random numbers follow ([`seed_of`]); 0 where it is in none.
+    pub place: usize,
     /// What it is for.
     pub part: Part,
 }
@@ -75,7 +77,11 @@ impl Assessment<'_> {
     /// [`Error::Argument`] without an attack.
     pub fn header(&self) -> Result<Header> {
         let first = self.attempts.first().ok_or_else(|| {
-            Error::argument("attack", "none", "at least one is needed to say what the images are held against")
+            Error::argument(
+                "attack",
+                "none",
+                "at least one is needed to say what the images are held against",
+            )
         })?;
         let threat = first.search.threat();
         let clean = Attacked {
@@ -226,7 +232,7 @@ impl<'r> Runner<'r> {
         let Some(evaluation) = &self.evaluation else {
             return Err(Error::Unsupported("an attack that was not compiled".into()));
         };
-        let seed = self.assessment.seed;
+        let seed = seed_of(self.assessment.seed, attempt.place);
         let verdicts = evaluation.run(&examples, &labels, attempt.restarts, seed, &mut *heard)?;
         let verdict = |(row, &at): (usize, &u32)| Verdict {
             at,

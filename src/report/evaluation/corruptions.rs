@@ -157,7 +157,9 @@ fn blur(pixels: &[f32], [height, width, channels]: [usize; 3], deviation: f64) -
 fn contrast(pixels: &[f32], channels: usize, factor: f64) -> Vec<f64> {
     let count = (pixels.len() / channels) as f64;
     let means: Vec<f64> = (0..channels)
-        .map(|channel| pixels.iter().skip(channel).step_by(channels).map(|&x| f64::from(x)).sum::<f64>() / count)
+        .map(|channel| {
+            pixels.iter().skip(channel).step_by(channels).map(|&x| f64::from(x)).sum::<f64>() / count
+        })
         .collect();
     pixels
         .iter()
@@ -173,7 +175,10 @@ fn brighter(pixels: &[f32], channels: usize, more: f64) -> Vec<f64> {
         .flat_map(|pixel| {
             let value = f64::from(pixel.iter().fold(0.0f32, |most, &x| most.max(x)));
             let wanted = (value + more).min(1.0);
-            pixel.iter().map(move |&x| if value > 0.0 { f64::from(x) * wanted / value } else { wanted }).collect::<Vec<_>>()
+            pixel
+                .iter()
+                .map(move |&x| if value > 0.0 { f64::from(x) * wanted / value } else { wanted })
+                .collect::<Vec<_>>()
         })
         .collect()
 }

@@ -69,7 +69,8 @@ impl Sure {
         let mut sure = Sure::default();
         for (row, &label) in logits.chunks(columns).zip(labels) {
             let own = row[label as usize];
-            let others = || row.iter().enumerate().filter(|(class, _)| *class != label as usize).map(|(_, &x)| x);
+            let others =
+                || row.iter().enumerate().filter(|(class, _)| *class != label as usize).map(|(_, &x)| x);
             let next = others().fold(f64::NEG_INFINITY, f64::max);
             let most = own.max(next);
             sure.margins.push(own - next);
@@ -129,8 +130,14 @@ fn of_all_classes(subject: &Subject<'_>, examples: impl Iterator<Item = (usize, 
 ///
 /// # Errors
 /// Of the device.
-pub fn gradients(subject: &Subject<'_>, passes: &Passes, header: &Header, outcomes: &Outcomes) -> Result<Vec<Gradient>> {
-    let right = header.examples.iter().copied().enumerate().filter(|(at, _)| outcomes.attacks[0].standing[*at]);
+pub fn gradients(
+    subject: &Subject<'_>,
+    passes: &Passes,
+    header: &Header,
+    outcomes: &Outcomes,
+) -> Result<Vec<Gradient>> {
+    let right =
+        header.examples.iter().copied().enumerate().filter(|(at, _)| outcomes.attacks[0].standing[*at]);
     let chosen = of_all_classes(subject, right);
     let images: Vec<f32> = chosen.iter().flat_map(|&(_, example)| subject.clean(example)).collect();
     let labels: Vec<u32> = chosen.iter().map(|&(_, example)| subject.data.labels[example as usize]).collect();
@@ -142,7 +149,11 @@ pub fn gradients(subject: &Subject<'_>, passes: &Passes, header: &Header, outcom
     Ok(labels
         .iter()
         .zip(images.chunks(len).zip(gradients.chunks(len)))
-        .map(|(&label, (image, gradient))| Gradient { label, image: image.to_vec(), gradient: gradient.to_vec() })
+        .map(|(&label, (image, gradient))| Gradient {
+            label,
+            image: image.to_vec(),
+            gradient: gradient.to_vec(),
+        })
         .collect())
 }
 
@@ -150,9 +161,16 @@ pub fn gradients(subject: &Subject<'_>, passes: &Passes, header: &Header, outcom
 ///
 /// # Errors
 /// Of the device.
-pub fn broken(subject: &Subject<'_>, passes: &Passes, header: &Header, units: &[Unit]) -> Result<Vec<Example>> {
+pub fn broken(
+    subject: &Subject<'_>,
+    passes: &Passes,
+    header: &Header,
+    units: &[Unit],
+) -> Result<Vec<Example>> {
     let mut found: Vec<(u32, &[f32])> = Vec::new();
-    for unit in units.iter().filter(|unit| unit.attack > 0 && header.attacks[unit.attack].part == Part::Attack) {
+    for unit in
+        units.iter().filter(|unit| unit.attack > 0 && header.attacks[unit.attack].part == Part::Attack)
+    {
         let epsilon = header.attacks[unit.attack].threat()?.epsilon.value();
         for witness in unit.witnesses.iter().filter(|witness| witness.distance <= epsilon) {
             if found.iter().all(|(at, _)| *at != witness.at) {
@@ -195,7 +213,8 @@ pub fn epsilon_curves(header: &Header, outcomes: &Outcomes) -> Vec<Curve> {
     let mut curves = Vec::new();
     let swept: Vec<usize> = header.part(Part::Epsilon).collect();
     if let Some(&first) = swept.first() {
-        let epsilon = |at: usize| header.attacks[at].threat().map_or(f64::NAN, |threat| threat.epsilon.value());
+        let epsilon =
+            |at: usize| header.attacks[at].threat().map_or(f64::NAN, |threat| threat.epsilon.value());
         let mut points = vec![(0.0, outcomes.attacks[0].accuracy())];
         points.extend(swept.iter().map(|&at| (epsilon(at), outcomes.attacks[at].accuracy())));
         curves.push(Curve { name: header.attacks[first].name.clone(), points });

@@ -283,7 +283,9 @@ impl Unit {
         let outside = take.u64().ok_or_else(short)?;
         let example = |at: u32, before: Option<u32>| match at as usize >= header.examples.len() {
             true => Err(format!("example {at}: there are {}", header.examples.len())),
-            false if before.is_some_and(|before| before >= at) => Err(format!("example {at} is out of order")),
+            false if before.is_some_and(|before| before >= at) => {
+                Err(format!("example {at} is out of order"))
+            }
             false => Ok(at),
         };
         let class = |class: u32| match (class as usize) < header.classes {
@@ -467,8 +469,9 @@ impl Writer {
 
     fn append(&mut self, contents: &[u8]) -> Result<()> {
         let chain = link(&self.chain, contents);
-        let length = u32::try_from(contents.len())
-            .map_err(|_| Error::Unsupported("a record of an evaluation of more than 4 GiB: use a smaller --batch".into()))?;
+        let length = u32::try_from(contents.len()).map_err(|_| {
+            Error::Unsupported("a record of an evaluation of more than 4 GiB: use a smaller --batch".into())
+        })?;
         let mut record = Vec::with_capacity(contents.len() + 36);
         record.extend_from_slice(&length.to_le_bytes());
         record.extend_from_slice(contents);
@@ -495,8 +498,12 @@ fn difference(one: &Header, other: &Header) -> Option<String> {
         return None;
     }
     let what = match () {
-        () if one.model_sha256 != other.model_sha256 => format!("other weights (SHA-256 {})", one.model_sha256),
-        () if one.data_sha256 != other.data_sha256 => format!("other test data (SHA-256 {})", one.data_sha256),
+        () if one.model_sha256 != other.model_sha256 => {
+            format!("other weights (SHA-256 {})", one.model_sha256)
+        }
+        () if one.data_sha256 != other.data_sha256 => {
+            format!("other test data (SHA-256 {})", one.data_sha256)
+        }
         () if one.program != other.program => format!("another version ({})", one.program),
         () if one.attacks != other.attacks => "other attacks".into(),
         () if one.examples != other.examples => "other examples".into(),
@@ -545,9 +552,21 @@ mod tests {
             outside: 0,
             verdicts: vec![
                 Verdict { at, clean: 0, adversarial: 2, correct: true, robust: false, distance: 0.01 },
-                Verdict { at: at + 1, clean: 1, adversarial: 1, correct: true, robust: true, distance: f64::INFINITY },
+                Verdict {
+                    at: at + 1,
+                    clean: 1,
+                    adversarial: 1,
+                    correct: true,
+                    robust: true,
+                    distance: f64::INFINITY,
+                },
             ],
-            witnesses: vec![Found { at, prediction: 2, distance: 0.01, image: vec![0.5, f32::from_bits(0x3f000001)] }],
+            witnesses: vec![Found {
+                at,
+                prediction: 2,
+                distance: 0.01,
+                image: vec![0.5, f32::from_bits(0x3f000001)],
+            }],
         }
     }
 

@@ -64,9 +64,14 @@ impl Passes {
         let mut all = Vec::new();
         for (number, chunk) in images.chunks(self.batch * self.elements).enumerate() {
             let first = first + (number * self.batch) as u32;
-            all.extend(self.forward(Host::F32(padded(chunk, self.batch * self.elements, self.elements)), first, forward)?
-                [..chunk.len() / self.elements * self.classes]
-                .iter());
+            all.extend(
+                self.forward(
+                    Host::F32(padded(chunk, self.batch * self.elements, self.elements)),
+                    first,
+                    forward,
+                )?[..chunk.len() / self.elements * self.classes]
+                    .iter(),
+            );
         }
         Ok(all)
     }
@@ -154,8 +159,10 @@ fn prefix(batch: usize) -> String {
 
 /// A pass that may draw random numbers.
 fn net<'t>(tape: &'t Tape, on: Classifier<'_>, batch: usize) -> Net<'t> {
-    let source = |what: &str, len: usize| tape.source(&format!("{}.{what}", prefix(batch)), [len], DType::U32);
-    let draw = Draw { key: source("key", 2), counter: source("counter", 2), example: source("example", batch) };
+    let source =
+        |what: &str, len: usize| tape.source(&format!("{}.{what}", prefix(batch)), [len], DType::U32);
+    let draw =
+        Draw { key: source("key", 2), counter: source("counter", 2), example: source("example", batch) };
     Net::new(tape, on.mode).with_draw(draw)
 }
 

@@ -12,14 +12,8 @@ use crate::report::gallery::{self, Gallery, RIGHT, diverging, pixel};
 use std::path::Path;
 
 /// Colours of lines, told apart with any colour vision (Okabe and Ito).
-const COLORS: [RGBColor; 6] = [
-    CLEAN,
-    ROBUST,
-    OTHER,
-    RGBColor(204, 121, 167),
-    RGBColor(150, 110, 0),
-    RGBColor(86, 150, 200),
-];
+const COLORS: [RGBColor; 6] =
+    [CLEAN, ROBUST, OTHER, RGBColor(204, 121, 167), RGBColor(150, 110, 0), RGBColor(86, 150, 200)];
 
 /// Classes of which a confusion matrix is drawn.
 const MOST_CLASSES: usize = 64;
@@ -92,7 +86,12 @@ pub fn write(
 }
 
 /// Accuracy against epsilon and against steps.
-fn curves(titles: &Titles<'_>, header: &Header, epsilons: &[Curve], steps: Option<&Curve>) -> Result<Vec<u8>> {
+fn curves(
+    titles: &Titles<'_>,
+    header: &Header,
+    epsilons: &[Curve],
+    steps: Option<&Curve>,
+) -> Result<Vec<u8>> {
     let panels = usize::from(!epsilons.is_empty()) + usize::from(steps.is_some());
     let width = if panels == 2 { 1500 } else { 860 };
     let mut canvas = Canvas::new(width, 620);
@@ -192,7 +191,8 @@ fn histograms(title: &str, margins: &Margins) -> Result<Vec<u8>> {
         ("Loss (cross-entropy)", "loss in nats", false),
     ];
     for (place, (heading, below, zero)) in panels.into_iter().enumerate() {
-        let values = |sure: &'_ super::extras::Sure| if zero { sure.margins.clone() } else { sure.losses.clone() };
+        let values =
+            |sure: &'_ super::extras::Sure| if zero { sure.margins.clone() } else { sure.losses.clone() };
         let (clean, attacked) = (values(&margins.clean), values(&margins.attacked));
         Histogram {
             heading,
@@ -250,7 +250,13 @@ fn classes(titles: &Titles<'_>, results: &Results<'_>, data: &Dataset) -> Result
             canvas.rect(x, y, cell - 1.0, row - 1.0, blend(color, share));
             if times > 0 && count <= 20 {
                 let ink = if share > 0.5 { RGBColor(255, 255, 255) } else { INK };
-                canvas.text(&times.to_string(), x + cell / 2.0, y + row / 2.0, Align::Centre, Type::new(13.0, ink));
+                canvas.text(
+                    &times.to_string(),
+                    x + cell / 2.0,
+                    y + row / 2.0,
+                    Align::Centre,
+                    Type::new(13.0, ink),
+                );
             }
         }
     }

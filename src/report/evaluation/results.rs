@@ -1,7 +1,7 @@
 //! What an evaluation found, as a table, as JSON and as CSV.
 
-use super::log::{Header, Part};
 use super::extras::{Curve, Extras, epsilon_curves, steps_curve};
+use super::log::{Header, Part};
 use super::outcomes::{Outcome, Outcomes};
 use super::verify::row;
 use crate::data::Dataset;
@@ -28,7 +28,12 @@ pub struct Results<'a> {
 
 impl<'a> Results<'a> {
     /// Of a log of this header on these test data, and what was measured besides.
-    pub fn of(header: &'a Header, outcomes: &'a Outcomes, extras: &'a Extras, data: &'a Dataset) -> Results<'a> {
+    pub fn of(
+        header: &'a Header,
+        outcomes: &'a Outcomes,
+        extras: &'a Extras,
+        data: &'a Dataset,
+    ) -> Results<'a> {
         let labels = header.examples.iter().map(|&example| data.labels[example as usize]).collect();
         Results { header, outcomes, data, extras, labels }
     }
@@ -49,15 +54,22 @@ impl<'a> Results<'a> {
         let count = self.header.part(Part::Attack).count() - 1;
         let images = grouped(self.header.examples.len() as u64);
         let threat = &self.header.attacks[1];
-        format!("worst case of the {count} attacks, {} {}, {images} {}", threat.norm, threat.epsilon, self.data.kind())
+        format!(
+            "worst case of the {count} attacks, {} {}, {images} {}",
+            threat.norm,
+            threat.epsilon,
+            self.data.kind()
+        )
     }
 
     /// The table, curves and warnings, for a terminal.
     pub fn text(&self) -> String {
         let mut text = table::text(&self.rows());
         // Writing to a string cannot fail.
-        for curve in epsilon_curves(self.header, self.outcomes).iter().filter(|curve| curve.points.len() < 20) {
-            let points: Vec<String> = curve.points.iter().map(|(x, y)| format!("{} {y}", compact(*x))).collect();
+        for curve in epsilon_curves(self.header, self.outcomes).iter().filter(|curve| curve.points.len() < 20)
+        {
+            let points: Vec<String> =
+                curve.points.iter().map(|(x, y)| format!("{} {y}", compact(*x))).collect();
             let _ = writeln!(text, "\naccuracy at epsilon ({}): {}", curve.name, points.join(", "));
         }
         if let Some(curve) = steps_curve(self.header, self.outcomes) {
@@ -67,7 +79,8 @@ impl<'a> Results<'a> {
         if !self.extras.corrupted.is_empty() {
             let _ = writeln!(text, "\naccuracy on corrupted images, strengths 1 to 5");
             for one in &self.extras.corrupted {
-                let all: Vec<String> = one.accuracies.iter().map(|a| format!("{:>6.2}", a.percent())).collect();
+                let all: Vec<String> =
+                    one.accuracies.iter().map(|a| format!("{:>6.2}", a.percent())).collect();
                 let _ = writeln!(text, "  {:<15}{}", one.corruption.name(), all.join(" "));
             }
             let _ = writeln!(text, "  mean           {:>6.2}", 100.0 * super::mean(&self.extras.corrupted));

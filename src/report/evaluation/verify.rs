@@ -77,7 +77,11 @@ pub fn verify(subject: &Subject<'_>, log: &Log, mut progress: impl FnMut(usize, 
     same("test data", &header.data_sha256, &subject.data.sha256)?;
     let data = subject.data;
     if let Some(&example) = header.examples.iter().find(|&&example| example as usize >= data.len()) {
-        return Err(Error::argument("example", example, format!("there are {} test {}", data.len(), data.kind())));
+        return Err(Error::argument(
+            "example",
+            example,
+            format!("there are {} test {}", data.len(), data.kind()),
+        ));
     }
     let store = Store::new(&Device::reference());
     subject.put(&store)?;
@@ -100,7 +104,9 @@ pub fn verify(subject: &Subject<'_>, log: &Log, mut progress: impl FnMut(usize, 
                 Ok(found) if verdict.robust && found.distance <= epsilon => {
                     fail(verdict.at, "it is said to stand, and has a witness in reach".into());
                 }
-                Err(_) if !verdict.robust => fail(verdict.at, "it is said to be broken, without a witness".into()),
+                Err(_) if !verdict.robust => {
+                    fail(verdict.at, "it is said to be broken, without a witness".into())
+                }
                 _ => {}
             }
             verified.broken += usize::from(!verdict.robust);

@@ -21,7 +21,8 @@ fn matters(count: usize, all: usize) -> bool {
 
 fn run(suspect: &Suspect<'_>, search: &dyn Search, restarts: u32, examples: &[u32]) -> Result<Verdicts> {
     let on = suspect.subject.classifier();
-    let judge = Evaluation::compile_search(suspect.store, search, on, TEST, BATCH.min(examples.len().max(1)))?;
+    let judge =
+        Evaluation::compile_search(suspect.store, search, on, TEST, BATCH.min(examples.len().max(1)))?;
     // Another start than the evaluation's.
     let seed = suspect.seed.wrapping_add(0x5eed);
     judge.run(examples, &suspect.labels(examples), restarts, seed, |_, _| {})

@@ -63,7 +63,8 @@ pub(super) fn check(suspect: &Suspect<'_>) -> Result<Vec<Flag>> {
                     if drawn < 0.5 { -1.0 } else { 1.0 }
                 })
                 .collect();
-            let point = |step: f64| image.iter().zip(&signs).map(move |(&x, sign)| f64::from(x) + step * sign);
+            let point =
+                |step: f64| image.iter().zip(&signs).map(move |(&x, sign)| f64::from(x) + step * sign);
             let logits = passes.logits_f64(&point(STEP).chain(point(-STEP)).collect::<Vec<_>>())?;
             let (ahead, behind) = logits.split_at(passes.classes());
             let numeric = (loss(ahead, labels[at]) - loss(behind, labels[at])) / (2.0 * STEP);
