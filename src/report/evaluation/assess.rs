@@ -2,7 +2,7 @@
 
 use super::log::{Attacked, Found, Header, Part, Unit, Verdict, Writer};
 use super::{Outcomes, Subject, TEST, argmax};
-use crate::attack::{Evaluation, Observer, Search, Witness, logits, seed_of};
+use crate::attack::{Evaluation, Observer, Search, Verdicts, Witness, logits, seed_of};
 use crate::error::{Error, Result};
 use crate::report::{Accuracy, table};
 use crate::tensor::Store;
@@ -91,12 +91,14 @@ impl Assessment<'_> {
             epsilon: threat.epsilon.text().into(),
             steps: 0,
             restarts: 1,
+            runs: 1,
             suite: None,
             goes_on: false,
             minimum_norm: false,
             part: Part::Attack,
         };
-        let attacked = self.attempts.iter().map(Attempt::attacked);
+        let classes = self.subject.architecture.classes();
+        let attacked = self.attempts.iter().map(|attempt| attempt.attacked(classes));
         let data = self.subject.data;
         Ok(Header {
             program: concat!("adamant ", env!("CARGO_PKG_VERSION")).into(),
@@ -125,49 +127,59 @@ impl Assessment<'_> {
         listener: &mut dyn Listener,
     ) -> Result<Vec<Unit>> {
         let header = self.header()?;
-        let mut known: BTreeMap<(usize, usize), Unit> =
-            known.into_iter().map(|unit| ((unit.attack, unit.group), unit)).collect();
+        let mut known: BTreeMap<(usize, u32, usize), Unit> =
+            known.into_iter().map(|unit| (unit.place(), unit)).collect();
         let mut units = Vec::new();
-        for attack in 0..header.attacks.len() {
-            let before = Outcomes::of(&header, &units);
-            let base = match header.attacks[attack].goes_on {
-                true => &before.attacks[attack - 1],
-                false => &before.attacks[0],
-            };
-            let tried: Vec<u32> =
-                (0..self.examples.len() as u32).filter(|&at| base.standing[at as usize]).collect();
-            let mut runner = Runner::of(self, store, attack, tried.len());
-            for (group, tried_now) in tried.chunks(header.group).enumerate() {
-                if let Some(unit) = known.remove(&(attack, group)) {
-                    if !unit.verdicts.iter().map(|verdict| verdict.at).eq(tried_now.iter().copied()) {
-                        let why = format!("group {group} of attack {attack} is of other examples");
-                        return Err(Error::file("evaluation.log", format!("{why}: start in a new folder")));
-                    }
+        for (attack, attacked) in header.attacks.iter().enumerate() {
+            let mut runner = Runner::of(self, store, attack);
+            let mut before = None;
+            for run in 0..attacked.runs {
+                // The last's own verdicts come in with its second run.
+                let now = Outcomes::of(&header, &units).attacks.swap_remove(attack);
+                let tried: Vec<u32> =
+                    (0..self.examples.len() as u32).filter(|&at| now.standing[at as usize]).collect();
+                let of_all = *before.get_or_insert(tried.len());
+                runner.fit(tried.len());
+                let mut robust = now.accuracy();
+                for (group, tried_now) in tried.chunks(header.group).enumerate() {
+                    let unit = match known.remove(&(attack, run, group)) {
+                        Some(unit) => {
+                            let theirs = unit.verdicts.iter().map(|verdict| verdict.at);
+                            if !theirs.eq(tried_now.iter().copied()) {
+                                let what = format!("group {group} of run {run} of attack {attack}");
+                                let why = format!("{what} is of other examples: start in a new folder");
+                                return Err(Error::file("evaluation.log", why));
+                            }
+                            unit
+                        }
+                        None => {
+                            let mut heard = Heard {
+                                listener,
+                                attack: attacked,
+                                number: (attack, header.attacks.len()),
+                                run,
+                                behind: run as usize * of_all + group * header.group,
+                                all: attacked.runs as usize * of_all,
+                                now: tried_now.len(),
+                                robust,
+                                found: BTreeMap::new(),
+                            };
+                            let unit = Unit { group, ..runner.run(tried_now, run, &mut heard)? };
+                            writer.unit(&unit)?;
+                            unit
+                        }
+                    };
+                    let broken = unit.verdicts.iter().filter(|verdict| !verdict.robust).count();
+                    robust.correct = robust.correct.saturating_sub(broken as u64);
                     units.push(unit);
-                    continue;
                 }
-                let behind = group * header.group;
-                let robust = Outcomes::of(&header, &units).attacks[attack].accuracy();
-                let mut heard = Heard {
-                    listener,
-                    attack: &header.attacks[attack],
-                    number: (attack, header.attacks.len()),
-                    behind,
-                    all: tried.len(),
-                    now: tried_now.len(),
-                    robust,
-                    found: BTreeMap::new(),
-                };
-                let mut unit = runner.run(tried_now, &mut heard)?;
-                unit.group = group;
-                writer.unit(&unit)?;
-                units.push(unit);
             }
             let after = Outcomes::of(&header, &units);
             listener.attacked(&super::verify::row(&header, attack, &after, self.subject.data.kind()));
         }
-        if let Some((&(attack, group), _)) = known.first_key_value() {
-            let why = format!("holds group {group} of attack {attack}, which there is no room for");
+        if let Some((&(attack, run, group), _)) = known.first_key_value() {
+            let why =
+                format!("holds group {group} of run {run} of attack {attack}, which there is no room for");
             return Err(Error::file("evaluation.log", format!("{why}: start in a new folder")));
         }
         writer.end()?;
@@ -176,7 +188,7 @@ impl Assessment<'_> {
 }
 
 impl Attempt {
-    fn attacked(&self) -> Attacked {
+    fn attacked(&self, classes: usize) -> Attacked {
         let search = self.search.as_ref();
         let restarts = if search.is_random() { self.restarts.max(1) } else { 1 };
         let said = match restarts {
@@ -191,6 +203,7 @@ impl Attempt {
             epsilon: search.threat().epsilon.text().into(),
             steps: search.steps(),
             restarts,
+            runs: restarts * search.runs(classes).max(1),
             suite: self.suite.clone(),
             goes_on: self.goes_on,
             minimum_norm: search.is_minimum_norm(),
@@ -204,20 +217,28 @@ struct Runner<'r> {
     assessment: &'r Assessment<'r>,
     store: &'r Store,
     attack: usize,
-    /// Examples that are attacked at once: so many that batches are as full as can be.
+    /// Examples that are attacked at once.
     batch: usize,
     evaluation: Option<Evaluation>,
 }
 
 impl<'r> Runner<'r> {
-    fn of(assessment: &'r Assessment<'r>, store: &'r Store, attack: usize, tried: usize) -> Runner<'r> {
-        let most = assessment.batch.max(1);
-        let group = tried.clamp(1, BATCHES * most);
-        let batch = group.div_ceil(group.div_ceil(most));
-        Runner { assessment, store, attack, batch, evaluation: None }
+    fn of(assessment: &'r Assessment<'r>, store: &'r Store, attack: usize) -> Runner<'r> {
+        Runner { assessment, store, attack, batch: assessment.batch.max(1), evaluation: None }
     }
 
-    fn run(&mut self, tried: &[u32], heard: &mut Heard<'_>) -> Result<Unit> {
+    /// Takes so large a batch that so many examples fill batches as well as can be; where that is little less than what is
+    /// compiled, it stays.
+    fn fit(&mut self, tried: usize) {
+        let most = self.assessment.batch.max(1);
+        let group = tried.clamp(1, BATCHES * most);
+        let batch = group.div_ceil(group.div_ceil(most));
+        if self.evaluation.is_none() || batch > self.batch || 4 * batch < 3 * self.batch {
+            (self.batch, self.evaluation) = (batch, None);
+        }
+    }
+
+    fn run(&mut self, tried: &[u32], run: u32, heard: &mut Heard<'_>) -> Result<Unit> {
         let subject = &self.assessment.subject;
         let examples: Vec<u32> = tried.iter().map(|&at| self.assessment.examples[at as usize]).collect();
         let labels: Vec<u32> = examples.iter().map(|&i| subject.data.labels[i as usize]).collect();
@@ -225,15 +246,25 @@ impl<'r> Runner<'r> {
             return self.clean(tried, &examples, &labels);
         };
         let attempt = &self.assessment.attempts[index];
-        if self.evaluation.is_none() {
-            let (search, on) = (attempt.search.as_ref(), subject.classifier());
-            self.evaluation = Some(Evaluation::compile_search(self.store, search, on, TEST, self.batch)?);
-        }
-        let Some(evaluation) = &self.evaluation else {
-            return Err(Error::Unsupported("an attack that was not compiled".into()));
+        let evaluation = match &mut self.evaluation {
+            Some(evaluation) => evaluation,
+            none => {
+                let (search, on) = (attempt.search.as_ref(), subject.classifier());
+                none.insert(Evaluation::compile_search(self.store, search, on, TEST, self.batch)?)
+            }
+        };
+        // What is tried is classified right.
+        let mut verdicts = Verdicts {
+            clean: labels.clone(),
+            adversarial: labels.clone(),
+            correct: vec![true; labels.len()],
+            robust: vec![true; labels.len()],
+            distance: vec![f64::INFINITY; labels.len()],
+            ..Verdicts::default()
         };
         let seed = seed_of(self.assessment.seed, attempt.place);
-        let verdicts = evaluation.run(&examples, &labels, attempt.restarts, seed, &mut *heard)?;
+        let runs = evaluation.runs(attempt.restarts);
+        evaluation.go_on(&examples, &labels, [run, runs], seed, &mut verdicts, &mut *heard)?;
         let verdict = |(row, &at): (usize, &u32)| Verdict {
             at,
             clean: verdicts.clean[row],
@@ -245,6 +276,7 @@ impl<'r> Runner<'r> {
         let found = std::mem::take(&mut heard.found);
         Ok(Unit {
             attack: self.attack,
+            run,
             group: 0,
             outside: verdicts.outside as u64,
             verdicts: tried.iter().enumerate().map(verdict).collect(),
@@ -279,7 +311,7 @@ impl<'r> Runner<'r> {
                 witnesses.push(Found { at, prediction, distance, image });
             }
         }
-        Ok(Unit { attack: 0, group: 0, outside: 0, verdicts, witnesses })
+        Ok(Unit { attack: 0, run: 0, group: 0, outside: 0, verdicts, witnesses })
     }
 }
 
@@ -288,9 +320,10 @@ struct Heard<'l> {
     listener: &'l mut dyn Listener,
     attack: &'l Attacked,
     number: (usize, usize),
-    /// Examples of the units before.
+    run: u32,
+    /// Examples of the runs and groups before.
     behind: usize,
-    /// Examples of all units.
+    /// Examples of all runs, had none been broken.
     all: usize,
     /// Examples of this unit.
     now: usize,
@@ -299,10 +332,10 @@ struct Heard<'l> {
     found: BTreeMap<usize, Found>,
 }
 
-impl Observer for &mut Heard<'_> {
-    fn progress(&mut self, done: usize, all: usize) {
-        // In examples of the whole attack, of which this unit's may be counted several times.
-        let done = self.behind * 1000 + 1000 * self.now * done / all.max(1);
+impl Observer for Heard<'_> {
+    fn progress(&mut self, done: usize, _: usize) {
+        // Of this run alone, in thousandths of an example's run.
+        let done = 1000 * self.behind + 1000 * done.saturating_sub(self.run as usize * self.now);
         let epsilon = self.attack.threat().map_or(f64::INFINITY, |threat| threat.epsilon.value());
         let broken = self.found.values().filter(|found| found.distance <= epsilon).count();
         let mut robust = self.robust;

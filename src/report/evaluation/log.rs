@@ -7,7 +7,7 @@
 //! little-endian. Contents:
 //!
 //! * of the first record: the [`Header`] as JSON;
-//! * of a [`Unit`]: 1 (u8), attack (u32), group (u32), how many images were found outside of ball or box (u64), how many
+//! * of a [`Unit`]: 1 (u8), attack, run and group (u32 each), how many images were found outside of ball or box (u64), how many
 //!   verdicts (u32) and those: example (u32, its place in the header's list), classes predicted for the clean and for the
 //!   last adversarial image (u32 each), bits (u8: 1 where the clean image is classified right, 2 where the example
 //!   stands), distance of the nearest image that breaks it (f64, infinite where there is none); how many witnesses (u32) and
@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::files::write_error;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -82,6 +82,8 @@ pub struct Attacked {
     pub steps: usize,
     /// Restarts.
     pub restarts: u32,
+    /// Runs in all: restarts times those that differ in more than random numbers, as in the class they go for.
+    pub runs: u32,
     /// The suite it is one of, as "AutoAttack".
     pub suite: Option<String>,
     /// Whether it was run on what stands after the attack before it alone; else on all that is classified right.
@@ -144,12 +146,14 @@ pub struct Found {
     pub image: Vec<f32>,
 }
 
-/// What became of some examples under one attack: what is saved at once.
+/// What became of some examples under one run of an attack: what is saved at once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unit {
     /// The attack, by its place in the header's list.
     pub attack: usize,
-    /// Which group of the attack's examples.
+    /// Which of the attack's runs: each is on what the ones before left standing.
+    pub run: u32,
+    /// Which group of the run's examples.
     pub group: usize,
     /// Misclassified images that left ball or box.
     pub outside: u64,
@@ -247,10 +251,16 @@ impl Header {
 }
 
 impl Unit {
+    /// Attack, run and group: what tells it from all others of a log.
+    pub fn place(&self) -> (usize, u32, usize) {
+        (self.attack, self.run, self.group)
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![UNIT];
         let mut put = |part: &[u8]| bytes.extend_from_slice(part);
         put(&(self.attack as u32).to_le_bytes());
+        put(&self.run.to_le_bytes());
         put(&(self.group as u32).to_le_bytes());
         put(&self.outside.to_le_bytes());
         put(&(self.verdicts.len() as u32).to_le_bytes());
@@ -275,8 +285,9 @@ impl Unit {
     fn parse(header: &Header, contents: &[u8]) -> std::result::Result<Unit, String> {
         let short = || "its lengths do not add up".to_string();
         let mut take = Taker(contents);
-        let (attack, group) =
-            (take.u32().ok_or_else(short)? as usize, take.u32().ok_or_else(short)? as usize);
+        let attack = take.u32().ok_or_else(short)? as usize;
+        let run = take.u32().ok_or_else(short)?;
+        let group = take.u32().ok_or_else(short)? as usize;
         if attack >= header.attacks.len() {
             return Err(format!("it is of attack {attack}, and there are {}", header.attacks.len()));
         }
@@ -325,7 +336,7 @@ impl Unit {
             witnesses.push(Found { at, prediction, distance, image });
         }
         match take.0.is_empty() {
-            true => Ok(Unit { attack, group, outside, verdicts, witnesses }),
+            true => Ok(Unit { attack, run, group, outside, verdicts, witnesses }),
             false => Err(short()),
         }
     }
@@ -344,7 +355,7 @@ impl Log {
         };
         let mut chain = first_link();
         let mut log: Option<Log> = None;
-        let mut seen: HashMap<(usize, usize), ()> = HashMap::new();
+        let mut seen: HashSet<(usize, u32, usize)> = HashSet::new();
         for record in 0.. {
             let whole = bytes.len() - rest.len();
             let mut take = Taker(rest);
@@ -378,8 +389,9 @@ impl Log {
                     [END] => log.complete = true,
                     [UNIT, contents @ ..] => {
                         let unit = Unit::parse(&log.header, contents).map_err(wrong)?;
-                        if seen.insert((unit.attack, unit.group), ()).is_some() {
-                            let why = format!("group {} of attack {} comes twice", unit.group, unit.attack);
+                        if !seen.insert(unit.place()) {
+                            let (attack, run, group) = unit.place();
+                            let why = format!("group {group} of run {run} of attack {attack} comes twice");
                             return Err(wrong(why));
                         }
                         log.units.push(unit);
@@ -524,6 +536,7 @@ mod tests {
             epsilon: "8/255".into(),
             steps: 10,
             restarts: 1,
+            runs: 1,
             suite: None,
             goes_on: false,
             minimum_norm: false,
@@ -548,6 +561,7 @@ mod tests {
         let at = group as u32;
         Unit {
             attack,
+            run: 0,
             group,
             outside: 0,
             verdicts: vec![

@@ -81,7 +81,7 @@ impl Outcomes {
 impl Outcome {
     /// Adds what a unit found.
     fn add(&mut self, unit: &Unit) {
-        self.tried += unit.verdicts.len();
+        self.tried += if unit.run == 0 { unit.verdicts.len() } else { 0 };
         self.outside += unit.outside;
         for verdict in &unit.verdicts {
             let at = verdict.at as usize;
