@@ -1,6 +1,7 @@
 //! Files that survive a kill, and run folders that never mix with older ones.
 
 use crate::{Error, Result};
+use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -44,6 +45,11 @@ pub fn write_atomically_with(
         }
         write_error(path, error)
     })
+}
+
+/// SHA-256 of some bytes, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The system's refusal to write `path`, with what to do about it.

@@ -36,8 +36,8 @@ const LAW: &[(&str, &[&str])] = &[
     (
         "report",
         &[
-            "train", "attack", "weights", "nn", "plan", "tensor", "device", "tape", "philox", "data", "files",
-            "error", "shape",
+            "train", "attack", "weights", "nn", "plan", "tensor", "device", "tape", "philox", "data",
+            "files", "error", "shape",
         ],
     ),
 ];

@@ -4,7 +4,8 @@ use crate::program::{runs, trained};
 use adamant::data::{self, Dataset};
 use adamant::nn::{Architecture, Mode, Params, architectures};
 use adamant::report::evaluation::{Log, Subject, Unit, Writer, verify};
-use adamant::train::checkpoint::{self, Weights};
+use adamant::train::checkpoint;
+use adamant::weights::Weights;
 use std::path::Path;
 
 /// What was evaluated, loaded again.
@@ -18,6 +19,8 @@ struct Loaded {
 impl Loaded {
     fn subject(&self) -> Subject<'_> {
         Subject {
+            name: "mlp-16",
+            identity: "mlp-16",
             architecture: self.architecture.as_ref(),
             params: &self.params,
             weights: &self.weights,

@@ -7,8 +7,9 @@ use adamant::data::{self, Dataset};
 use adamant::nn::{Architecture, Mode, Params, architectures};
 use adamant::report::evaluation::{Passes, Subject};
 use adamant::report::honesty::{self, Flag, Kind, Suspect};
-use adamant::train::checkpoint::{self, Weights};
+use adamant::train::checkpoint;
 use adamant::train::{Recipe, Silent, Trainer};
+use adamant::weights::Weights;
 use adamant::{Device, Store};
 use defences::{Broken, Defence};
 use std::path::Path;
@@ -76,6 +77,8 @@ impl Case {
         let data = test_data();
         let params = Params::of(self.architecture.as_ref()).unwrap();
         let subject = Subject {
+            name: "zoo",
+            identity: "zoo",
             architecture: self.architecture.as_ref(),
             params: &params,
             weights: &self.weights,
@@ -135,7 +138,8 @@ fn on_another(examples: &[u32]) -> Vec<f32> {
     let params = Params::of(network.as_ref()).unwrap();
     let data = test_data();
     let (architecture, weights, params) = (network.as_ref(), &weights, &params);
-    let subject = Subject { architecture, params, weights, data, mode: Mode::Eval };
+    let (name, identity, mode) = ("standard", "standard", Mode::Eval);
+    let subject = Subject { name, identity, architecture, params, weights, data, mode };
     let store = Store::new(&Device::cpu());
     subject.put(&store).unwrap();
     let pgd = Pgd::usual(threat(), 40);

@@ -20,12 +20,16 @@ const RESULTS: &str = "Where the results live";
 #[derive(Parser)]
 #[command(version, about, max_term_width = 110, allow_negative_numbers = true)]
 pub(crate) struct Flags {
-    /// The network: the folder of a run of train, a model's folder or name under models/, or a file of weights (with
-    /// --model)
+    /// The network: the folder of a run of train, a model's folder or name under models/, a file of weights (safetensors, or
+    /// PyTorch's .pt and .pth), or an ONNX file
     pub(crate) subject: Option<String>,
-    /// The architecture of a file of weights, as for train: mnist-fast, preact-resnet18-w16, wide-resnet-28-10 ...
+    /// The architecture of a file of weights, as for train: mnist-fast, preact-resnet18-w16, wide-resnet-28-10 ... [default:
+    /// told from the file]
     #[arg(long, help_heading = WHAT, value_name = "NAME")]
     pub(crate) model: Option<String>,
+    /// What the names in a file of weights mean, as for train: a table (TOML) with lines as "encoder.*" = "*" under [names]
+    #[arg(long, help_heading = WHAT, value_name = "FILE")]
+    pub(crate) weights_names: Option<String>,
     /// Data set, as for train [default: the one that the network was trained on]
     #[arg(long, help_heading = WHAT)]
     pub(crate) data: Option<String>,
@@ -107,6 +111,7 @@ impl Flags {
         Ok(Request {
             subject,
             model: self.model.clone(),
+            weights_names: self.weights_names.clone(),
             data: self.data.clone(),
             image_size: self.image_size,
             images: self.images.unwrap_or(if self.subject.is_some() { usual.images } else { HOUSE_IMAGES }),
@@ -134,7 +139,7 @@ impl Flags {
         macro_rules! name {
             ($($field:ident)*) => {$(if self.$field.is_some() { given.push(stringify!($field)); })*};
         }
-        name!(model data image_size images attack norm epsilon restarts batch seed sweep_epsilon sweep_steps checks
+        name!(model weights_names data image_size images attack norm epsilon restarts batch seed sweep_epsilon sweep_steps checks
               transfer out);
         if self.stratified {
             given.push("stratified");

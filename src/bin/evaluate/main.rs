@@ -74,6 +74,8 @@ fn with_subject<T>(model: &Model, then: impl FnOnce(Subject<'_>) -> Result<T>) -
         None => model.network.as_ref(),
     };
     then(Subject {
+        name: &model.name,
+        identity: &model.identity,
         architecture,
         params: &model.params,
         weights: &model.weights,
@@ -107,12 +109,7 @@ fn evaluate(
     let header = assessment.header()?;
     let device = flags.machine.device()?;
     say!("data      {}: {} of {} test {}", data.name, assessment.examples.len(), data.len(), data.kind());
-    say!(
-        "model     {}, {} parameters, from {}",
-        subject.architecture.name(),
-        subject.params.count(),
-        model.file.display()
-    );
+    say!("model     {}, {} parameters, from {}", subject.name, subject.params.count(), model.file.display());
     if model.dummies {
         say!("          {}", results::WHY_COLLAPSED);
     }
@@ -201,7 +198,8 @@ fn chosen(request: &Request, all: usize, stratified: impl Fn(usize) -> Vec<u32>)
 
 /// The first folder runs/MODEL-evaluated-N that is free.
 fn free(model: &str) -> PathBuf {
-    let name = |n: usize| Path::new("runs").join(format!("{model}-evaluated-{n}"));
+    let plain = model.replace(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c), "-");
+    let name = |n: usize| Path::new("runs").join(format!("{plain}-evaluated-{n}"));
     (1..).map(name).find(|folder| !folder.exists()).unwrap_or_else(|| name(0))
 }
 
@@ -212,7 +210,7 @@ fn check(flags: &Flags, file: &Path) -> Result<ExitCode> {
     // What was evaluated is named by the file beside the log, unless it is named here.
     let request = match &flags.subject {
         Some(_) => {
-            flags.alone("verify", &["MODEL", "model", "data", "image_size"])?;
+            flags.alone("verify", &["MODEL", "model", "weights_names", "data", "image_size"])?;
             flags.request()?
         }
         None => {

@@ -2,16 +2,20 @@
 
 use super::request::Request;
 use adamant::data::{self, Data};
-use adamant::nn::{Architecture, Params, architectures};
-use adamant::train::checkpoint::{self, Weights};
+use adamant::nn::{Architecture, Onnx, Params, architectures};
 use adamant::train::{Recipe, method};
-use adamant::{Error, Result};
+use adamant::weights::{self, Names, Taking, Weights};
+use adamant::{Error, Result, files};
 use std::path::{Path, PathBuf};
 
 /// A network as it was found.
 pub(crate) struct Model {
     /// The file of weights.
     pub(crate) file: PathBuf,
+    /// What it is called.
+    pub(crate) name: String,
+    /// What its weights alone do not say: the architecture's name, or the SHA-256 of a file that holds the network itself.
+    pub(crate) identity: String,
     /// How it was trained, where that is known.
     pub(crate) recipe: Option<Recipe>,
     pub(crate) network: Box<dyn Architecture>,
@@ -35,27 +39,53 @@ impl Model {
                 .transpose()?,
             false => None,
         };
-        let file = checkpoint::find_weights(&place)?;
-        let name = request.model.as_ref().or(recipe.as_ref().map(|recipe| &recipe.model)).ok_or_else(|| {
-            let why = "is weights alone: say by --model NAME what network they are of (train --help lists them)";
-            Error::file(&file, why)
-        })?;
         let spec = request.data.as_ref().or(recipe.as_ref().map(|recipe| &recipe.data)).ok_or_else(|| {
             Error::argument("data", "none", "say by --data what the network is to be tested on")
         })?;
         let size = request.image_size.or(recipe.as_ref().map(|recipe| recipe.image_size)).unwrap_or(0);
         let data = data::load_sized(spec, size)?;
+        if place.extension().is_some_and(|end| end == "onnx") {
+            return Model::onnx(place, data);
+        }
         let (image, classes) = (data.test.image, data.test.classes);
+        let table = request.weights_names.as_deref().map(Path::new);
+        let taking =
+            Taking { names: table.map_or_else(|| Ok(Names::default()), Names::read)?, redraw_last: None };
+        let file = weights::find(&place)?;
+        let given = request.model.as_ref().or(recipe.as_ref().map(|recipe| &recipe.model));
+        let name = match given {
+            Some(name) => name.clone(),
+            None => weights::told(&weights::open(&file, &taking.names)?, &taking.names, image, classes)?,
+        };
         let (network, dummies) = match &recipe {
             Some(recipe) => {
-                let recipe = Recipe { model: name.clone(), ..recipe.clone() };
+                let recipe = Recipe { model: name, ..recipe.clone() };
                 (recipe.network(image, classes)?, method(&recipe)?.has_dummies())
             }
-            None => (architectures::by_name(name, image, classes)?, false),
+            None => (architectures::by_name(&name, image, classes)?, false),
         };
         let params = Params::of(network.as_ref())?;
-        let weights = checkpoint::load_weights(&file, network.as_ref(), &params)?;
-        Ok(Model { file, recipe, network, params, weights, dummies, data })
+        let weights = weights::load(&file, network.as_ref(), &params, &taking)?;
+        let name = network.name();
+        Ok(Model { file, identity: name.clone(), name, recipe, network, params, weights, dummies, data })
+    }
+
+    /// The network in an ONNX file, which says all of it.
+    fn onnx(file: PathBuf, data: Data) -> Result<Model> {
+        let network = Onnx::open_for(&file, Some(data.test.image))?;
+        if network.classes() != data.test.classes {
+            let why =
+                format!("has {} classes, `{}` {}", network.classes(), data.test.name, data.test.classes);
+            return Err(Error::file(&file, why));
+        }
+        let params = Params::of(&network)?;
+        let values = params.initial(0);
+        let weights = params.iter().map(|param| param.name.clone()).zip(values).collect();
+        let bytes = std::fs::read(&file).map_err(|e| Error::io(&file, "could not read the network", e))?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let identity = format!("ONNX {}", files::sha256(&bytes));
+        let network = Box::new(network);
+        Ok(Model { file, identity, name, recipe: None, network, params, weights, dummies: false, data })
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Request {
     pub(crate) subject: String,
     /// The architecture of a file of weights.
     pub(crate) model: Option<String>,
+    /// What the names in it mean.
+    pub(crate) weights_names: Option<String>,
     /// The data set.
     pub(crate) data: Option<String>,
     /// Pixels on each side that pictures are resized to.
@@ -57,6 +59,7 @@ impl Default for Request {
         Request {
             subject: String::new(),
             model: None,
+            weights_names: None,
             data: None,
             image_size: None,
             images: 0,

@@ -102,7 +102,7 @@ impl Assessment<'_> {
         let data = self.subject.data;
         Ok(Header {
             program: concat!("adamant ", env!("CARGO_PKG_VERSION")).into(),
-            model: self.subject.architecture.name(),
+            model: self.subject.name.into(),
             model_sha256: self.subject.sha256(),
             data: data.name.clone(),
             data_sha256: data.sha256.clone(),

@@ -426,6 +426,7 @@ pub struct Writer {
     /// Bytes up to the end of the last whole record.
     length: u64,
     chain: Hash,
+    complete: bool,
 }
 
 impl Writer {
@@ -438,7 +439,7 @@ impl Writer {
         let mut file = file.map_err(|error| write_error(path, error))?;
         file.write_all(MAGIC).map_err(|error| write_error(path, error))?;
         let (length, chain) = (MAGIC.len() as u64, first_link());
-        let mut writer = Writer { path: path.into(), file, length, chain };
+        let mut writer = Writer { path: path.into(), file, length, chain, complete: false };
         let header = serde_json::to_vec(header)
             .map_err(|e| Error::Unsupported(format!("header of an evaluation: {e}")))?;
         writer.append(&header)?;
@@ -460,7 +461,8 @@ impl Writer {
         let file = OpenOptions::new().append(true).open(path).map_err(|error| write_error(path, error))?;
         let length = log.whole as u64;
         file.set_len(length).map_err(|error| write_error(path, error))?;
-        Ok((Writer { path: path.into(), file, length, chain: log.chain }, log))
+        let (chain, complete) = (log.chain, log.complete);
+        Ok((Writer { path: path.into(), file, length, chain, complete }, log))
     }
 
     /// Adds a unit, synced to the disk.
@@ -471,12 +473,16 @@ impl Writer {
         self.append(&unit.to_bytes())
     }
 
-    /// Says that the evaluation is complete.
+    /// Says that the evaluation is complete, where the log does not say so yet.
     ///
     /// # Errors
     /// As [`Writer::unit`].
     pub fn end(&mut self) -> Result<()> {
-        self.append(&[END])
+        if !self.complete {
+            self.append(&[END])?;
+            self.complete = true;
+        }
+        Ok(())
     }
 
     fn append(&mut self, contents: &[u8]) -> Result<()> {
@@ -671,6 +677,8 @@ mod tests {
         let path = folder.path().join("more");
         let mut writer = Writer::create(&path, &header()).unwrap();
         (0..2).for_each(|_| writer.end().unwrap());
+        assert!(Log::read(&path).unwrap().complete, "an end that is said twice is written once");
+        writer.unit(&unit(1, 0)).unwrap();
         assert!(Log::read(&path).unwrap_err().to_string().contains("follows the end"));
 
         for (i, wrong) in [

@@ -26,13 +26,19 @@ use crate::error::Result;
 use crate::nn::{Architecture, Mode, Params};
 use crate::plan::Precision;
 use crate::tensor::Store;
-use crate::train::checkpoint::{self, Weights};
+use crate::train::checkpoint;
 use crate::train::examples;
+use crate::weights::Weights;
 use sha2::{Digest, Sha256};
 
 /// What is evaluated: a network with its weights, and test data.
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {
+    /// What it is called.
+    pub name: &'a str,
+    /// What weights alone do not say of it: the architecture's name, or what else tells two networks of the same weights
+    /// apart.
+    pub identity: &'a str,
     /// The network.
     pub architecture: &'a dyn Architecture,
     /// Its parameters.
@@ -49,7 +55,7 @@ pub struct Subject<'a> {
 pub(in crate::report) const TEST: &str = "test";
 
 impl Subject<'_> {
-    /// SHA-256, in hexadecimal, of the architecture's name and all parameters by name and bits: the same for the same
+    /// SHA-256, in hexadecimal, of the network's identity and all parameters by name and bits: the same for the same
     /// weights, whatever file they came in.
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();
@@ -57,7 +63,7 @@ impl Subject<'_> {
             hash.update((bytes.len() as u64).to_le_bytes());
             hash.update(bytes);
         };
-        add(self.architecture.name().as_bytes());
+        add(self.identity.as_bytes());
         for (name, values) in self.weights {
             add(name.as_bytes());
             add(bytemuck::cast_slice(values));

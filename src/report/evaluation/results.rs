@@ -54,13 +54,17 @@ impl<'a> Results<'a> {
         let images = format!("{} {}", grouped(self.header.examples.len() as u64), self.data.kind());
         let attacks: Vec<usize> = self.header.part(Part::Attack).skip(1).collect();
         let Some(first) = attacks.first().map(|&at| &self.header.attacks[at]) else { return images };
-        let one_suite = first.suite.is_some() && attacks.iter().all(|&at| self.header.attacks[at].suite == first.suite);
+        let one_suite =
+            first.suite.is_some() && attacks.iter().all(|&at| self.header.attacks[at].suite == first.suite);
         let what = match &first.suite {
             Some(suite) if one_suite => suite.clone(),
-            _ if attacks.len() == 1 => return row(self.header, attacks[0], self.outcomes, self.data.kind()).attack,
+            _ if attacks.len() == 1 => {
+                return row(self.header, attacks[0], self.outcomes, self.data.kind()).attack;
+            }
             _ => format!("worst case of the {} attacks", attacks.len()),
         };
-        let epsilon = first.threat().map_or_else(|_| first.epsilon.clone(), |threat| threat.epsilon.to_string());
+        let epsilon =
+            first.threat().map_or_else(|_| first.epsilon.clone(), |threat| threat.epsilon.to_string());
         format!("{what}, {} {epsilon}, {images}", first.norm)
     }
 

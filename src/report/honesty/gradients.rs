@@ -16,7 +16,11 @@ const WITHOUT: f64 = 0.01;
 const COMPARED: usize = 8;
 const DIRECTIONS: u32 = 4;
 /// Half the distance of the two points of a difference, for pixels of 0 to 1: in f64 the loss is exact to some 1e-15.
-const STEP: f64 = 1e-5;
+const STEP: f64 = 1e-6;
+/// Length of a gradient below which differences are no longer exact enough.
+const FLAT: f64 = 1e-5;
+/// How far numbers are moved before slopes are compared.
+const MOVED: f32 = 0.02;
 /// How far the two may be apart, relative to the gradient's length: what f32 errs in a deep network, and no more.
 const APART: f64 = 0.05;
 /// Share of the comparisons that may fail: where a ReLU turns over between the two points.
@@ -43,19 +47,21 @@ pub(super) fn check(suspect: &Suspect<'_>) -> Result<Vec<Flag>> {
                      run --attack square",
         });
     }
+    let moved = inwards(&images);
+    let (_, gradients) = suspect.passes.gradients(&moved, &labels)?;
     let lengths: Vec<f64> = gradients.chunks(len).map(norm).collect();
-    // In f64 from the network's own formulas, on the CPU.
-    let compared: Vec<usize> = (0..chosen.len()).filter(|&at| lengths[at] > 1e-6).take(COMPARED).collect();
+    let compared: Vec<usize> = (0..chosen.len()).filter(|&at| lengths[at] > FLAT).take(COMPARED).collect();
     if compared.is_empty() {
         return Ok(flags);
     }
+    // In f64 from the network's own formulas, on the CPU.
     let store = Store::new(&Device::reference());
     suspect.subject.put(&store)?;
     let passes = Passes::compile(&store, suspect.subject.classifier(), 2)?;
     let (mut failed, mut worst) = (0, 0f64);
     let all = compared.len() * DIRECTIONS as usize;
     for &at in &compared {
-        let (image, gradient) = (&images[at * len..(at + 1) * len], &gradients[at * len..(at + 1) * len]);
+        let (image, gradient) = (&moved[at * len..(at + 1) * len], &gradients[at * len..(at + 1) * len]);
         for direction in 0..DIRECTIONS {
             let signs: Vec<f64> = (0..len)
                 .map(|i| {
@@ -89,6 +95,14 @@ pub(super) fn check(suspect: &Suspect<'_>) -> Result<Vec<Flag>> {
         });
     }
     Ok(flags)
+}
+
+/// Numbers a little further inside of [0, 1], each by another amount: where many are exactly 0, ReLUs stand exactly where
+/// they turn over, and have no slope to compare.
+fn inwards(images: &[f32]) -> Vec<f32> {
+    let amount =
+        |i: usize| MOVED * (0.5 + 0.5 * philox::uniform([1, 0], Purpose::TEST, [0, 0], 0, i as u32) as f32);
+    images.iter().enumerate().map(|(i, &x)| if x < 0.5 { x + amount(i) } else { x - amount(i) }).collect()
 }
 
 fn norm(gradient: &[f64]) -> f64 {
