@@ -2,7 +2,7 @@
 
 mod defences;
 
-use adamant::attack::{Apgd, Ascending, Evaluation, Fgsm, Loss, Norm, Pgd, Search, ThreatModel};
+use adamant::attack::{Apgd, Ascending, Evaluation, Fgsm, Loss, Norm, Pgd, Search, ThreatModel, by_name};
 use adamant::data::{self, Dataset};
 use adamant::nn::{Architecture, Mode, Params, architectures};
 use adamant::report::evaluation::{Passes, Subject};
@@ -105,7 +105,7 @@ impl Case {
             threat: threat(),
             examples: examples.clone(),
             standing,
-            black_box: Vec::new(),
+            black_box: vec![by_name("square-500", &threat(), classes).unwrap().attacks.remove(0).search],
             stronger: vec![
                 (Box::new(Ascending(Box::new(Pgd::usual(threat(), 100)))), 1),
                 (Apgd::new(threat(), Loss::CrossEntropy, classes).boxed(), 1),
@@ -186,7 +186,9 @@ fn defences_that_mislead_attacks_are_flagged_by_other_attacks() {
     let case = Case::broken(Defence::InteriorQuantised, standard());
     is_flagged(&case.flags(&attacks, false, costly), Kind::SingleStep);
     let case = Case::broken(Defence::Quantised, standard());
-    is_flagged(&case.flags(&attacks, true, costly), Kind::Transfer);
+    let flags = case.flags(&attacks, true, costly);
+    is_flagged(&flags, Kind::Transfer);
+    is_flagged(&flags, Kind::BlackBox);
     let case = Case::broken(Defence::Saturated, standard());
     is_flagged(&case.flags(&attacks, false, costly), Kind::LargeEpsilon);
 }

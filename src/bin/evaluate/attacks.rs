@@ -1,14 +1,8 @@
 //! Attacks by their names.
 
-use adamant::attack::{Apgd, Ascending, Attack, AutoAttack, Fgsm, Loss, Pgd, Search, ThreatModel};
+use adamant::attack::{Norm, Search, Suite, ThreatModel, by_name};
 use adamant::report::evaluation::{Attempt, Part};
 use adamant::{Error, Result};
-
-/// What is known by name.
-const NAMES: [&str; 6] = ["fgsm", "pgd", "apgd-ce", "apgd-dlr", "apgd-t", "autoattack"];
-
-/// Most steps that a name may ask for.
-const MOST_STEPS: usize = 1_000_000;
 
 /// What `--attack` gives: names that commas separate.
 pub(crate) fn names(given: &[String]) -> Vec<String> {
@@ -24,30 +18,22 @@ pub(crate) fn names(given: &[String]) -> Vec<String> {
     names
 }
 
-/// The attack that `name` is, on a network of so many classes.
-pub(crate) fn search(name: &str, threat: &ThreatModel, classes: usize) -> Result<Box<dyn Search>> {
-    fn boxed(attack: impl Attack + 'static) -> Box<dyn Search> {
-        Box::new(Ascending(Box::new(attack)))
+/// The attack or the suite that `name` is, on a network of so many classes. `autoattack-fast` is `autoattack:version=fast`.
+fn suite(name: &str, threat: &ThreatModel, classes: usize) -> Result<Suite> {
+    let name = match name.strip_prefix("autoattack-") {
+        Some(version) => format!("autoattack:version={version}"),
+        None => name.to_string(),
+    };
+    let suite = by_name(&name, threat, classes)?;
+    if suite.attacks.iter().any(|entry| entry.search.wants().is_some()) {
+        let why = "goes for one class; here every misclassification counts (train --turn counts those of one class)";
+        return Err(Error::argument("attack", format!("`{name}`"), why));
     }
-    let apgd = |loss| Ok(Apgd::new(threat.clone(), loss, classes).boxed());
-    match name {
-        "fgsm" => return Ok(boxed(Fgsm { threat: threat.clone() })),
-        "pgd" => return Ok(boxed(Pgd::usual(threat.clone(), 40))),
-        "apgd-ce" => return apgd(Loss::CrossEntropy),
-        "apgd-dlr" => return apgd(Loss::Dlr),
-        "apgd-t" => return apgd(Loss::TargetedDlr),
-        _ => {}
-    }
-    if let Some(text) = name.strip_prefix("pgd-") {
-        let steps = text.parse::<usize>().ok().filter(|steps| (1..=MOST_STEPS).contains(steps));
-        let why = format!("steps go from 1 to {MOST_STEPS}, as pgd-100");
-        let steps = steps.ok_or_else(|| Error::argument("attack", format!("`{name}`"), why))?;
-        return Ok(boxed(Pgd::usual(threat.clone(), steps)));
-    }
-    Err(Error::unknown("attack", name, &NAMES))
+    Ok(suite)
 }
 
-/// The attacks that `name` asks for: one, or those of a suite.
+/// The attacks that `name` asks for: one, or those of a suite. A single one has as many restarts as are asked for here,
+/// unless its name asks for more.
 pub(crate) fn attempts(
     name: &str,
     threat: &ThreatModel,
@@ -55,23 +41,32 @@ pub(crate) fn attempts(
     classes: usize,
     part: Part,
 ) -> Result<Vec<Attempt>> {
-    if let Some(version) = name.strip_prefix("autoattack") {
-        let version: AutoAttack = version.strip_prefix('-').unwrap_or(VERSION).parse()?;
-        let suite = version.suite(threat, classes);
-        let (name, entries) = (suite.name, suite.attacks.into_iter().enumerate());
-        let attempt = |(place, entry): (usize, adamant::attack::Entry)| Attempt {
-            search: entry.search,
-            restarts: entry.restarts,
-            suite: Some(name.clone()),
-            goes_on: place > 0,
-            place,
-            part,
-        };
-        return Ok(entries.map(attempt).collect());
-    }
-    let search = search(name, threat, classes)?;
-    Ok(vec![Attempt { search, restarts, suite: None, goes_on: false, place: 0, part }])
+    let suite = suite(name, threat, classes)?;
+    let several = suite.attacks.len() > 1;
+    let (name, entries) = (suite.name, suite.attacks.into_iter().enumerate());
+    let attempt = |(place, entry): (usize, adamant::attack::Entry)| Attempt {
+        search: entry.search,
+        restarts: if several { entry.restarts } else { entry.restarts.max(restarts) },
+        suite: several.then(|| name.clone()),
+        goes_on: place > 0,
+        place,
+        part,
+    };
+    Ok(entries.map(attempt).collect())
 }
 
-/// The version of AutoAttack that is meant by its plain name.
-const VERSION: &str = "fast";
+/// The single attack that `name` is.
+pub(crate) fn search(name: &str, threat: &ThreatModel, classes: usize) -> Result<Box<dyn Search>> {
+    let none = || Error::argument("attack", format!("`{name}`"), "is a suite of no attacks");
+    suite(name, threat, classes)?.attacks.pop().map(|entry| entry.search).ok_or_else(none)
+}
+
+/// Attacks that use no gradient, with so few queries as a check can take.
+pub(crate) fn black_box(threat: &ThreatModel, classes: usize) -> Result<Vec<Box<dyn Search>>> {
+    let mut all = vec![search("noise-20", threat, classes)?];
+    // Square is made for two norms.
+    if threat.norm != Norm::L1 {
+        all.push(search("square-1000", threat, classes)?);
+    }
+    Ok(all)
+}

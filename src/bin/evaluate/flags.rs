@@ -42,11 +42,13 @@ pub(crate) struct Flags {
     /// Of so many images, take of each class its share, instead of the first
     #[arg(long, help_heading = WHAT)]
     pub(crate) stratified: bool,
-    /// Attacks, one after the other (--attack fgsm,pgd-100): fgsm; pgd, or pgd-100 with so many steps; apgd-ce, apgd-dlr,
-    /// apgd-t; the suites autoattack-fast and autoattack-rand. Each is run on every image that is classified right; those of
-    /// a suite on what the ones before left standing [default: autoattack]
+    /// Attacks, one after the other, as fgsm,pgd-100 or pgd-40:step=2/255,start=none (--list-attacks). Each is run on every
+    /// image that is classified right; those of a suite on what the ones before left standing [default: autoattack]
     #[arg(long, help_heading = HOW, value_name = "NAMES")]
     pub(crate) attack: Option<Vec<String>>,
+    /// List the attacks that there are, and stop
+    #[arg(long, help_heading = HOW)]
+    pub(crate) list_attacks: bool,
     /// Norm of the perturbation: linf, l2 or l1 [default: as in training, else linf]
     #[arg(long, help_heading = HOW)]
     pub(crate) norm: Option<String>,

@@ -10,7 +10,7 @@ mod model;
 mod request;
 mod watch;
 
-use adamant::attack::ThreatModel;
+use adamant::attack::{ThreatModel, names};
 use adamant::nn::{Architecture, Collapsed, Mode};
 use adamant::report::evaluation::{
     Assessment, Attempt, Log, Outcomes, Part, Results, Subject, Writer, pictures, verify,
@@ -50,6 +50,13 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
     flags.machine.start_threads()?;
     if flags.machine.list_devices {
         Machine::list();
+        return Ok(ExitCode::SUCCESS);
+    }
+    if flags.list_attacks {
+        names().iter().for_each(|(name, what)| say!("{name:<12} {what}"));
+        say!(
+            "\nNAME-N takes N steps (queries, draws); options stand behind a colon: pgd-40:step=2/255,restarts=5"
+        );
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(file) = &flags.verify {

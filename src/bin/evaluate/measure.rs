@@ -68,7 +68,7 @@ impl Measure<'_> {
             passes: &passes,
             threat: self.threat.clone(),
             standing: self.outcomes.worst.standing[..examples.len()].to_vec(),
-            black_box: Vec::new(),
+            black_box: attacks::black_box(self.threat, classes)?,
             stronger: vec![
                 (attacks::search("pgd-100", self.threat, classes)?, 2),
                 (attacks::search("apgd-ce", self.threat, classes)?, 2),
