@@ -1,5 +1,6 @@
 //! `--export-onnx`: the network with its best weights as an ONNX file.
 
+use super::common::say;
 use adamant::nn::{Collapsed, Params, to_onnx};
 use adamant::train::{Position, Recipe, checkpoint, method};
 use adamant::weights::Weights;
