@@ -13,6 +13,7 @@ mod narrow;
 mod points;
 mod scatter;
 mod strided;
+mod tiling;
 mod weight_grad;
 mod winograd;
 

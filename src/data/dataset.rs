@@ -211,7 +211,7 @@ impl Dataset {
         let mut left = Vec::with_capacity(self.len());
         for class in self.by_class(&all) {
             let near = |at: usize| {
-                class[at.saturating_sub(gap)..class.len().min(at + gap + 1)]
+                class[at.saturating_sub(gap)..class.len().min((at + 1).saturating_add(gap))]
                     .iter()
                     .any(|&i| is_chosen[i as usize])
             };
@@ -254,7 +254,7 @@ impl Dataset {
             quotas[class] += 1;
         }
 
-        let (mut left, mut chosen) = (Vec::with_capacity(among.len()), Vec::with_capacity(count * size));
+        let (mut left, mut chosen) = (Vec::with_capacity(among.len()), Vec::new());
         for (class, quota) in members.iter_mut().zip(quotas) {
             class.sort_by_key(|group| split_mix(seed ^ split_mix(group[0].into())));
             class[..quota].iter().for_each(|group| chosen.extend_from_slice(group));

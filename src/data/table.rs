@@ -188,12 +188,14 @@ fn read(path: &Path, description: &Description) -> Result<Table> {
     }
     let Some(label) = header.iter().position(|name| *name == description.label) else {
         let some: Vec<&str> = header.iter().take(8).map(String::as_str).collect();
+        let there = match header.len() {
+            0 => "is empty".to_string(),
+            columns => format!("has {}{}", some.join(", "), if columns > 8 { ", ..." } else { "" }),
+        };
         let why = format!(
-            "has no column `{}` for the label, but {}{}: the first row has to hold the names of the columns, and \
+            "has no column `{}` for the label, but {there}: the first row has to hold the names of the columns, and \
              features.toml says which is the label, as label = \"NAME\"",
             description.label,
-            some.join(", "),
-            if header.len() > 8 { ", ..." } else { "" }
         );
         return Err(Error::file(path, why));
     };

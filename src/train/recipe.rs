@@ -267,6 +267,9 @@ impl Default for Recipe {
     }
 }
 
+/// Most bytes that a recipe may have.
+const MOST_BYTES: u64 = 1 << 20;
+
 /// The names batch-norm modes go by.
 pub const MODES: [&str; 3] = ["eval", "train", "train-frozen"];
 
@@ -277,8 +280,14 @@ impl Recipe {
     /// [`Error::Io`] when it cannot be read; [`Error::File`] when it is not TOML, has an unknown key, a value of the
     /// wrong type or one that [`Recipe::check`] refuses.
     pub fn read(path: &Path) -> Result<Recipe> {
-        let text =
-            std::fs::read_to_string(path).map_err(|e| Error::io(path, "could not read the recipe", e))?;
+        let refuse = |e| Error::io(path, "could not read the recipe", e);
+        let about = std::fs::metadata(path).map_err(refuse)?;
+        // A folder is refused by reading it; a device may never end.
+        if !(about.is_file() || about.is_dir()) || about.len() > MOST_BYTES {
+            let why = format!("could not read the recipe: it is no file of at most {MOST_BYTES} bytes");
+            return Err(Error::file(path, why));
+        }
+        let text = std::fs::read_to_string(path).map_err(refuse)?;
         Recipe::parse(&text, path)
     }
 
@@ -300,6 +309,21 @@ impl Recipe {
         let recipe: Recipe = toml::from_str(text).map_err(refuse)?;
         recipe.check().map_err(|e| Error::file(path, e.to_string()))?;
         Ok(recipe)
+    }
+
+    /// The keys whose values differ from those of `other`.
+    ///
+    /// # Errors
+    /// As [`Recipe::to_toml`].
+    pub fn differing_keys(&self, other: &Recipe) -> Result<Vec<String>> {
+        let table =
+            |recipe| toml::Table::try_from(recipe).map_err(|e| Error::Unsupported(format!("recipe: {e}")));
+        let (own, others) = (table(self)?, table(other)?);
+        Ok(own
+            .into_iter()
+            .filter(|(key, value)| others.get(key) != Some(value))
+            .map(|(key, _)| key)
+            .collect())
     }
 
     /// As a TOML file.
@@ -414,7 +438,8 @@ impl Recipe {
         let value = epsilon.value();
         if norm == Norm::Linf && value > 1.0 {
             let why = "larger than 1, the whole range of a pixel";
-            let meant = if value <= 255.0 { format!("; did you mean {epsilon}/255?") } else { String::new() };
+            let whole = value <= 255.0 && !self.epsilon.contains('/');
+            let meant = if whole { format!("; did you mean {epsilon}/255?") } else { String::new() };
             return Err(Error::argument("epsilon", format!("`{epsilon}`"), format!("{why}{meant}")));
         }
         Ok(ThreatModel { norm, epsilon })

@@ -68,6 +68,10 @@ fn a_class_of_which_nothing_would_be_left_is_told_of() {
     assert_says(&error, &["validation images", "nothing of class 2 (class 2) is left", "smaller groups"]);
     let error = data.split_validation(60, Groups { size: 20, gap: 120 }, 0).unwrap_err().to_string();
     assert_says(&error, &["a gap of 120", "nothing of class 0"]);
+    for groups in [Groups { size: usize::MAX, gap: 0 }, Groups { size: 10, gap: usize::MAX }] {
+        let error = data.split_validation(60, groups, 0).unwrap_err().to_string();
+        assert_says(&error, &["is left to train on"]);
+    }
 }
 
 proptest! {

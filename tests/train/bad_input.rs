@@ -91,6 +91,12 @@ fn numbers_that_are_refused() {
     }
     let refuses = |flags: &[&str], words: &[&str]| tiny.refuses(&tiny.short(flags), words);
     tiny.refuses(&["--epsilon", "8"], &["epsilon", "larger than 1", "did you mean 8/255?"]);
+    let error = tiny.refuses(&["--epsilon", "300/255"], &["epsilon", "larger than 1"]);
+    assert!(!error.contains("did you mean"), "{error}");
+    refuses(&["--validation-group", "0"], &["validation group: 0", "at least 1"]);
+    refuses(&["--validation-group", "18446744073709551615"], &["nothing of class 0", "smaller groups"]);
+    refuses(&["--validation-gap", "18446744073709551615"], &["nothing of class 0", "smaller groups"]);
+    refuses(&["--batch-norm-momentum", "nan"], &["batch norm's momentum: NaN", "from 0 to 1"]);
     refuses(&["--batch", "0"], &["batch: 0", "at least 1"]);
     refuses(&["--batch", "201"], &["batch: 201", "200 training images"]);
     refuses(&["--batch", "many"], &["--batch", "many"]);
@@ -126,6 +132,8 @@ fn output_folders_that_cannot_be_used() {
     refuses("full/precious", &["is a file", "choose another path"]);
     refuses("no/such/place", &["does not exist"]);
     tiny.refuses(&tiny.short(&["--logits", "no/such/file"]), &["no/such", "--logits"]);
+    tiny.refuses(&tiny.short(&["--logits", "full"]), &["full", "is a folder", "--logits"]);
+    tiny.refuses(&tiny.short(&["--trace", "full"]), &["full", "is a folder", "--trace"]);
     // Not even root writes here.
     #[cfg(target_os = "linux")]
     refuses("/proc/run", &["/proc/run", "could not make the output folder"]);
@@ -157,6 +165,10 @@ fn recipes_that_are_not() {
     fs::remove_file(tiny.path("recipe.toml")).unwrap();
     tiny.refuses(&["--recipe", "nowhere.toml"], &["nowhere.toml", "could not read the recipe"]);
     tiny.refuses(&["--recipe", "tiny"], &["tiny", "could not read the recipe"]);
+    fs::write(tiny.path("large.toml"), " ".repeat((1 << 20) + 1)).unwrap();
+    tiny.refuses(&["--recipe", "large.toml"], &["large.toml", "at most 1048576 bytes"]);
+    #[cfg(unix)]
+    tiny.refuses(&["--recipe", "/dev/zero"], &["/dev/zero", "could not read the recipe"]);
 }
 
 #[test]
@@ -203,6 +215,14 @@ fn checkpoints_that_are_damaged_or_foreign() {
     let error =
         checkpoint::load_weights(&tiny.path("run/best.safetensors"), wide.as_ref(), &params).unwrap_err();
     assert!(error.to_string().contains("another architecture"), "{error}");
+
+    // What would have no effect, or leave a hole in the history.
+    let config = String::from_utf8(tiny.read("run/config.toml")).unwrap();
+    let words = ["epochs differ", "--weights run"];
+    refuses_with("run/config.toml", config.replace("epochs = 1\n", "epochs = 5\n").as_bytes(), &words);
+    refuses_with("run/config.toml", format!("{config}\nbogus = 1\n").as_bytes(), &["`bogus`"]);
+    refuses_with("run/metrics.jsonl", b"", &["lacks the record of epoch 1"]);
+    refuses_with("run/metrics.jsonl", b"{nonsense", &["lacks the record of epoch 1"]);
 
     // Nothing of all this has harmed the run.
     tiny.runs(&["--resume", "run"]);

@@ -388,6 +388,12 @@ impl Flags {
         let written =
             [("--logits", &self.logits), ("--trace", &self.trace), ("--export-onnx", &self.export_onnx)];
         for (flag, file) in written {
+            if let Some(folder) = file.as_deref().filter(|path| path.is_dir()) {
+                return Err(Error::file(
+                    folder,
+                    format!("is a folder, but {flag} takes the file to write: name it too"),
+                ));
+            }
             if let Some(folder) = file.as_deref().and_then(Path::parent)
                 && !folder.as_os_str().is_empty()
                 && !folder.is_dir()

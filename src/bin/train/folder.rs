@@ -2,7 +2,7 @@
 
 use adamant::data::Data;
 use adamant::report::environment::DataSource;
-use adamant::report::{Environment, Metrics};
+use adamant::report::{Environment, Metrics, metrics};
 use adamant::train::{Checkpoint, EpochRecord, Recipe, Trainer, checkpoint};
 use adamant::{Device, Error, Result, files};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,23 @@ pub(crate) fn read_checkpoint(folder: &Path) -> Result<Checkpoint> {
         };
         return Err(Error::file(folder, why));
     }
-    checkpoint::load_resume(&path)
+    let checkpoint = checkpoint::load_resume(&path)?;
+    // What was written into the configuration since would have no effect.
+    let config = folder.join("config.toml");
+    if config.is_file() {
+        let changed = Recipe::read(&config)?.differing_keys(&checkpoint.recipe)?;
+        if !changed.is_empty() {
+            let why = format!(
+                "is not the recipe that the run began with, which it goes on with: {} differ. Put it back; or begin a new run \
+                 by this recipe, if need be from these weights (--recipe {} --weights {})",
+                changed.join(", "),
+                config.display(),
+                folder.display()
+            );
+            return Err(Error::file(config, why));
+        }
+    }
+    Ok(checkpoint)
 }
 
 /// The first folder runs/MODEL-METHOD-N that is free.
@@ -63,7 +79,18 @@ pub(crate) fn reopen(
     trainer: &mut Trainer,
     checkpoint: Checkpoint,
 ) -> Result<(Metrics, Vec<EpochRecord>)> {
+    let (history, done) = (folder.join("metrics.jsonl"), checkpoint.position.epoch);
+    // A record is written before its epoch's checkpoint: where one is missing, the file is not the run's own.
+    let records = metrics::read(&history)?;
+    if let Some(missing) =
+        (1..=done).find(|epoch| records.get(*epoch as usize - 1).is_none_or(|r| r.epoch != *epoch))
+    {
+        let why = format!(
+            "lacks the record of epoch {missing}, though the run has done {done}: put its own file back"
+        );
+        return Err(Error::file(history, why));
+    }
     trainer.resume(folder, checkpoint)?;
     trainer.save_into(folder);
-    Metrics::resume(folder.join("metrics.jsonl"), trainer.position().epoch)
+    Metrics::resume(history, done)
 }

@@ -17,6 +17,7 @@
 
 use super::geometry::TASKS;
 use super::points;
+use super::tiling::{APART, Tiling};
 use super::winograd::Taps;
 use crate::cpu::blocks::{Scratch, for_each_block};
 use crate::cpu::float::Float;
@@ -25,7 +26,6 @@ use crate::cpu::tile::{Row, Walk, multiply_rows, panel_width, run_task};
 use crate::cpu::vectors::{LANES, Zeros, fetch_part, fetch_part_to_write, load, store};
 use crate::launch::ConvShape;
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
 /// Most tiles of a task of several examples or rows: what it holds stays in a second-level cache beside the transformed
 /// filter. Twice as many were 5 to 10 % slower.
@@ -34,10 +34,6 @@ const TILES: usize = 12;
 /// Fewest tiles that are worth transforming the filter for: it is 36 or 49 matrices of the channels, written and read.
 const LEAST: usize = 96;
 
-/// Floats between planes beyond what they hold: planes at a distance of a power of two would fall on the same lines
-/// of the first-level cache.
-const APART: usize = 16;
-
 /// Most odd places of a tile along an axis, and the even one.
 const MOST: usize = 7;
 
@@ -45,18 +41,7 @@ const MOST: usize = 7;
 pub(super) struct Strided {
     /// M: results along an axis that each of the axis's phases has in a tile.
     tile: usize,
-    /// Extents of what is read and of the result.
-    source: [usize; 2],
-    result: [usize; 2],
-    /// Channels of what is read and of the result.
-    cin: usize,
-    cout: usize,
-    transposed: bool,
-    /// Tiles of an example, down and across.
-    tiles: [usize; 2],
-    /// Examples of a task, and rows of tiles, all of them unless a task has one example.
-    examples: usize,
-    band: usize,
+    tiling: Tiling,
     /// What the products of a task read and write, for each band of an example.
     layouts: Vec<Layout>,
 }
@@ -106,18 +91,13 @@ impl Strided {
         if 4 * products(tile) > 27 * s.p * s.q || s.n * each < LEAST {
             return None;
         }
-        let (mut examples, mut band) = (1, tiles[0]);
-        if each <= TILES {
-            examples = (TILES / each).clamp(1, s.n.div_ceil(TASKS));
-        } else {
-            band = (TILES / tiles[1]).max(1);
-        }
         let (source, result) = if transposed { ([s.p, s.q], [s.h, s.w]) } else { ([s.h, s.w], [s.p, s.q]) };
         let (cin, cout) = if transposed { (s.k, s.c) } else { (s.c, s.k) };
-        let layouts = Vec::new();
-        let mut plan =
-            Strided { tile, source, result, cin, cout, transposed, tiles, examples, band, layouts };
-        plan.layouts = (0..tiles[0]).step_by(band).map(|top| plan.layout(top)).collect();
+        let side = if transposed { 2 * tile } else { tile };
+        let mut tiling = Tiling { side, source, result, cin, cout, transposed, tiles, examples: 1, band: 1 };
+        tiling.cut(TILES, s.n.div_ceil(TASKS));
+        let mut plan = Strided { tile, tiling, layouts: Vec::new() };
+        plan.layouts = (0..tiles[0]).step_by(plan.tiling.band).map(|top| plan.layout(top)).collect();
         Some(plan)
     }
 
@@ -126,17 +106,16 @@ impl Strided {
         let (m, width) = (self.tile, panel_width::<f32>());
         let (plane, result_plane) = (self.plane(), self.result_plane());
         // Distance in the source, and in the result, of numbers at even places.
-        let (step, apart) = if self.transposed { (1, 2) } else { (2, 1) };
-        let inside = |axis: usize, place: usize| apart * place < self.result[axis];
-        let image = self.source[0] * self.source[1] * self.cin;
-        let result = self.result[0] * self.result[1] * self.cout;
+        let (step, apart) = if self.tiling.transposed { (1, 2) } else { (2, 1) };
+        let inside = |axis: usize, place: usize| apart * place < self.tiling.result[axis];
+        let (image, result) = (self.tiling.source_image(), self.tiling.result_image());
         let mut rows: [Vec<Row>; 4] = std::array::from_fn(|_| Vec::new());
         let row = |from: usize, to: usize| Row { from: from as u32, to: to as u32 };
         let mut tile = 0;
-        for example in 0..self.examples {
-            for y in top..(top + self.band).min(self.tiles[0]) {
-                for x in 0..self.tiles[1] {
-                    let at = (tile * self.cin, tile * width);
+        for example in 0..self.tiling.examples {
+            for y in top..(top + self.tiling.band).min(self.tiling.tiles[0]) {
+                for x in 0..self.tiling.tiles[1] {
+                    let at = (tile * self.tiling.cin, tile * width);
                     tile += 1;
                     rows[0].push(row(at.0, at.1));
                     let (down, across) =
@@ -150,15 +129,16 @@ impl Strided {
                     for i in down {
                         for j in across.clone() {
                             let (v, u) = (y * m + i, x * m + j);
-                            let from = (step * v * self.source[1] + step * u) * self.cin;
-                            let to = (apart * (v - top * m) * self.result[1] + apart * u) * self.cout;
+                            let from = (step * v * self.tiling.source[1] + step * u) * self.tiling.cin;
+                            let to = (apart * (v - top * m) * self.tiling.result[1] + apart * u)
+                                * self.tiling.cout;
                             rows[3].push(row(example * image + from, example * result + to));
                         }
                     }
                 }
             }
         }
-        let each = std::array::from_fn(|kind| rows[kind].len() / self.examples);
+        let each = std::array::from_fn(|kind| rows[kind].len() / self.tiling.examples);
         Layout { rows, each }
     }
 
@@ -169,36 +149,27 @@ impl Strided {
 
     /// Columns of the source that a tile reads.
     fn columns(&self) -> usize {
-        if self.transposed { self.odd() } else { self.odd() + self.tile }
+        if self.tiling.transposed { self.odd() } else { self.odd() + self.tile }
     }
 
     /// Places along an axis that results of the odd rows have.
     fn across(&self) -> usize {
-        if self.transposed { 2 * self.tile } else { self.tile }
-    }
-
-    fn panels(&self) -> usize {
-        self.cout.div_ceil(panel_width::<f32>())
+        if self.tiling.transposed { 2 * self.tile } else { self.tile }
     }
 
     /// Floats of a panel of transformed filters: for each pair of the N odd places and the even one, a line a channel.
     fn panel(&self) -> usize {
-        (self.odd() + 1) * (self.odd() + 1) * self.cin * panel_width::<f32>()
-    }
-
-    /// Tiles of a full task.
-    fn count(&self) -> usize {
-        self.examples * self.band * self.tiles[1]
+        (self.odd() + 1) * (self.odd() + 1) * self.tiling.cin * panel_width::<f32>()
     }
 
     /// Floats from one plane of inputs to the next.
     fn plane(&self) -> usize {
-        self.count() * self.cin + APART
+        self.tiling.plane(self.tiling.count())
     }
 
     /// The same of products.
     fn result_plane(&self) -> usize {
-        self.count() * panel_width::<f32>() + APART
+        self.tiling.result_plane(self.tiling.count())
     }
 
     /// Floats of a task's memory: of the odd rows' inputs transformed down the columns; of one row of places of inputs,
@@ -209,26 +180,20 @@ impl Strided {
             n * self.columns() * self.plane(),
             m * n * self.plane(),
             (n + m).max(m * n) * self.result_plane(),
-            n * self.across() * (self.count() * self.cout + APART),
+            n * self.across() * (self.tiling.count() * self.tiling.cout + APART),
         ]
     }
 
     /// Floats of scratch memory for the transformed filter.
     pub(super) fn scratch(&self) -> usize {
-        self.panels() * self.panel()
-    }
-
-    /// Result rows of a row of tiles.
-    fn height(&self) -> usize {
-        if self.transposed { 2 * self.tile } else { self.tile }
+        self.tiling.panels() * self.panel()
     }
 
     /// Floats of scratch memory of a task, and of its block of results.
     pub(super) fn own(&self) -> (usize, usize) {
         let turned = 9 * LANES * panel_width::<f32>();
         let task = self.parts().iter().sum::<usize>().max(turned);
-        let rows = self.examples * self.result[0].min(self.band * self.height());
-        (task + self.cin + 2 * LANES, rows * self.result[1] * self.cout)
+        (task + self.tiling.cin + 2 * LANES, self.tiling.block())
     }
 
     /// `out = stages(the convolution of x by w, or its input gradient where x is dy)`.
@@ -244,24 +209,12 @@ impl Strided {
         let filter: &mut [f32] = &mut bytemuck::cast_slice_mut(scratch)[..self.scratch()];
         for_each_block(filter, self.panel(), |panel, out| run_task(Filter { plan: self, w, panel, out }));
         let filter = &*filter;
-        let row = self.result[1] * self.cout;
-        let image = self.result[0] * row;
-        let task = |example: usize, band: usize, block: &mut [T]| {
-            let at = example * image + band * self.band * self.height() * row;
+        self.tiling.in_blocks(out, |example, band, at, block| {
             epilogue.finish(at, block, |block| {
                 let out = bytemuck::cast_slice_mut(block);
                 run_task(Task { plan: self, x, filter, example, band, out });
             });
-        };
-        if self.layouts.len() == 1 {
-            let block = self.examples * image;
-            for_each_block(out, block, |index, block| task(index * self.examples, 0, block));
-        } else {
-            out.par_chunks_mut(image).enumerate().for_each(|(example, out)| {
-                let bands = out.par_chunks_mut(self.band * self.height() * row).enumerate();
-                bands.for_each(|(band, block)| task(example, band, block));
-            });
-        }
+        });
     }
 }
 
@@ -306,10 +259,9 @@ impl Strided {
         band: usize,
         out: &mut [f32],
     ) {
-        let (width, cin) = (panel_width::<f32>(), self.cin);
-        let image = self.source[0] * self.source[1] * cin;
-        let result = self.result[0] * self.result[1] * self.cout;
-        let examples = if self.layouts.len() == 1 { out.len() / result } else { 1 };
+        let (width, cin) = (panel_width::<f32>(), self.tiling.cin);
+        let (image, result) = (self.tiling.source_image(), self.tiling.result_image());
+        let examples = if self.tiling.has_whole_examples() { out.len() / result } else { 1 };
         let (x, next) = x[example * image..].split_at(examples * image);
         let next = &next[..next.len().min(x.len())];
         let layout = &self.layouts[band];
@@ -326,8 +278,8 @@ impl Strided {
             plan: self,
             count: rows[0].len(),
             each: rows[0].len() / examples,
-            top: band * self.band,
-            source: Source { x, zeros: &zeros, extents: self.source, cin },
+            top: band * self.tiling.band,
+            source: Source { x, zeros: &zeros, extents: self.tiling.source, cin },
         };
         let walk = Walk { segments: &[0], run: cin, add: false };
         let pairs = (N + 1) * (N + 1);
@@ -336,12 +288,16 @@ impl Strided {
             let halves = &halves[i * columns * plane..][..columns * plane];
             tiles.odd_inputs::<S, N, M>(simd, halves, inputs);
             for (panel, filter) in filter.chunks_exact(self.panel()).enumerate() {
-                let valid = width.min(self.cout - panel * width);
+                let valid = width.min(self.tiling.cout - panel * width);
                 for j in 0..=N {
                     // What a thread reads next, most likely, and what this task writes.
                     let part = i * (N + 1) + j;
-                    fetch_part(next, part * self.panels() + panel, N * (N + 1) * self.panels());
-                    fetch_part_to_write(out, part * self.panels() + panel, N * (N + 1) * self.panels());
+                    fetch_part(next, part * self.tiling.panels() + panel, N * (N + 1) * self.tiling.panels());
+                    fetch_part_to_write(
+                        out,
+                        part * self.tiling.panels() + panel,
+                        N * (N + 1) * self.tiling.panels(),
+                    );
                     let lines = &filter[(i * (N + 1) + j) * cin * width..][..cin * width];
                     let (kind, from) = if j < N { (0, &inputs[j * plane..]) } else { (1, halves) };
                     // SAFETY: a row reads cin floats of its plane and writes `valid` of a plane of products.
@@ -355,7 +311,7 @@ impl Strided {
         }
         tiles.even_inputs::<S, N, M>(simd, inputs);
         for (panel, filter) in filter.chunks_exact(self.panel()).enumerate() {
-            let (valid, column) = (width.min(self.cout - panel * width), panel * width);
+            let (valid, column) = (width.min(self.tiling.cout - panel * width), panel * width);
             for j in 0..=N {
                 let lines = &filter[(pairs - N - 1 + j) * cin * width..][..cin * width];
                 if j < N {
@@ -418,7 +374,7 @@ impl Tiles<'_> {
     /// Example, row and column of a tile.
     #[inline(always)]
     fn place(&self, tile: usize) -> [usize; 3] {
-        let (within, across) = (tile % self.each, self.plan.tiles[1]);
+        let (within, across) = (tile % self.each, self.plan.tiling.tiles[1]);
         [tile / self.each, self.top + within / across, within % across]
     }
 
@@ -427,20 +383,20 @@ impl Tiles<'_> {
     fn pixel<const M: usize>(&self, [example, y, x]: [usize; 3], row: usize, column: usize) -> &[f32] {
         // The convolution begins with the padding; of `dy` nothing before is read.
         let first = |tile: usize| {
-            if self.plan.transposed { (M * tile) as isize } else { (2 * M * tile) as isize - 1 }
+            if self.plan.tiling.transposed { (M * tile) as isize } else { (2 * M * tile) as isize - 1 }
         };
         self.source.pixel(example, first(y) + row as isize, first(x) + column as isize)
     }
 
     /// Distance of the numbers that odd places read.
     fn step(&self) -> usize {
-        if self.plan.transposed { 1 } else { 2 }
+        if self.plan.tiling.transposed { 1 } else { 2 }
     }
 
     /// Transforms the odd rows of all columns: plane `i * columns + j` of `halves` for row i of the N.
     #[inline(always)]
     fn halves<S: Simd, const N: usize, const M: usize>(&self, simd: S, halves: &mut [f32]) {
-        let (plane, columns, cin) = (self.plan.plane(), self.plan.columns(), self.plan.cin);
+        let (plane, columns, cin) = (self.plan.plane(), self.plan.columns(), self.plan.tiling.cin);
         assert!(halves.len() == N * columns * plane && self.count * cin <= plane);
         for tile in 0..self.count {
             let place = self.place(tile);
@@ -468,7 +424,7 @@ impl Tiles<'_> {
         inputs: &mut [f32],
     ) {
         let (plane, columns, cin, step) =
-            (self.plan.plane(), self.plan.columns(), self.plan.cin, self.step());
+            (self.plan.plane(), self.plan.columns(), self.plan.tiling.cin, self.step());
         assert!(halves.len() == columns * plane && (N - 1) * step < columns);
         assert!(N * plane <= inputs.len() && self.count * cin <= plane);
         for at in (0..self.count * cin).step_by(S::F32_LANES) {
@@ -485,7 +441,7 @@ impl Tiles<'_> {
     /// Transforms the even rows across: plane `i * N + j` of `inputs` for row i of the M.
     #[inline(always)]
     fn even_inputs<S: Simd, const N: usize, const M: usize>(&self, simd: S, inputs: &mut [f32]) {
-        let (plane, cin, step) = (self.plan.plane(), self.plan.cin, self.step());
+        let (plane, cin, step) = (self.plan.plane(), self.plan.tiling.cin, self.step());
         assert!(M * N * plane <= inputs.len() && self.count * cin <= plane);
         for tile in 0..self.count {
             let place = self.place(tile);
@@ -519,9 +475,9 @@ impl Tiles<'_> {
     ) {
         let plan = self.plan;
         let (width, plane, cout, across) =
-            (panel_width::<f32>(), plan.result_plane(), plan.cout, plan.across());
+            (panel_width::<f32>(), plan.result_plane(), plan.tiling.cout, plan.across());
         let valid = width.min(cout - panel * width);
-        let sum_plane = plan.count() * cout + APART;
+        let sum_plane = plan.tiling.count() * cout + APART;
         assert!((N + M) * plane <= products.len() && self.count * width <= plane);
         assert!(N * across * sum_plane <= sums.len() && i < N);
         for tile in 0..self.count {
@@ -535,7 +491,7 @@ impl Tiles<'_> {
                     let odd = points::pair_output::<S, N, M>(simd, std::array::from_fn(at));
                     for (j, odd) in odd.into_iter().enumerate() {
                         let even = at(N + j);
-                        if plan.transposed {
+                        if plan.tiling.transposed {
                             store::<S>(to.add(2 * j * sum_plane), even);
                             store::<S>(to.add((2 * j + 1) * sum_plane), odd);
                         } else {
@@ -552,11 +508,13 @@ impl Tiles<'_> {
     fn results(&self, tile: usize, most: usize, out: &[f32]) -> (usize, [usize; 2]) {
         let plan = self.plan;
         let [example, y, x] = self.place(tile);
-        let (top, left) = (y * plan.height(), x * plan.height());
-        let extents = [most.min(plan.result[0] - top), most.min(plan.result[1] - left)];
-        let row = example * plan.result[0] + top - self.top * plan.height();
-        let start = (row * plan.result[1] + left) * plan.cout;
-        assert!(start + ((extents[0] - 1) * plan.result[1] + extents[1]) * plan.cout <= out.len());
+        let (top, left) = (y * plan.tiling.side, x * plan.tiling.side);
+        let extents = [most.min(plan.tiling.result[0] - top), most.min(plan.tiling.result[1] - left)];
+        let row = example * plan.tiling.result[0] + top - self.top * plan.tiling.side;
+        let start = (row * plan.tiling.result[1] + left) * plan.tiling.cout;
+        assert!(
+            start + ((extents[0] - 1) * plan.tiling.result[1] + extents[1]) * plan.tiling.cout <= out.len()
+        );
         (start, extents)
     }
 
@@ -571,13 +529,13 @@ impl Tiles<'_> {
         out: &mut [f32],
     ) {
         let plan = self.plan;
-        let (width, plane, cout) = (panel_width::<f32>(), plan.result_plane(), plan.cout);
-        let (valid, row) = (width.min(cout - panel * width), plan.result[1] * cout);
+        let (width, plane, cout) = (panel_width::<f32>(), plan.result_plane(), plan.tiling.cout);
+        let (valid, row) = (width.min(cout - panel * width), plan.tiling.result[1] * cout);
         assert!(M * N * plane <= products.len() && self.count * width <= plane);
         for tile in 0..self.count {
-            let (start, [rows, columns]) = self.results(tile, plan.height(), out);
+            let (start, [rows, columns]) = self.results(tile, plan.tiling.side, out);
             let (rows, columns) =
-                if plan.transposed { (rows.div_ceil(2), columns / 2) } else { (rows, columns) };
+                if plan.tiling.transposed { (rows.div_ceil(2), columns / 2) } else { (rows, columns) };
             for i in 0..rows {
                 for channel in (0..valid).step_by(S::F32_LANES) {
                     // SAFETY: by the assertions, here and in `results`.
@@ -587,7 +545,7 @@ impl Tiles<'_> {
                         let to = out.as_mut_ptr().add(start + panel * width + channel);
                         let values = points::pair_output::<S, N, M>(simd, m);
                         for (j, value) in values.into_iter().enumerate().take(columns) {
-                            if plan.transposed {
+                            if plan.tiling.transposed {
                                 store::<S>(to.add(2 * i * row + (2 * j + 1) * cout), value);
                             } else {
                                 let to = to.add(i * row + j * cout);
@@ -604,12 +562,12 @@ impl Tiles<'_> {
     #[inline(always)]
     fn odd_outputs<S: Simd, const N: usize, const M: usize>(&self, simd: S, sums: &[f32], out: &mut [f32]) {
         let plan = self.plan;
-        let (cout, across, row) = (plan.cout, plan.across(), plan.result[1] * plan.cout);
-        let plane = plan.count() * cout + APART;
+        let (cout, across, row) = (plan.tiling.cout, plan.across(), plan.tiling.result[1] * plan.tiling.cout);
+        let plane = plan.tiling.count() * cout + APART;
         assert!(N * across * plane <= sums.len());
         for tile in 0..self.count {
-            let (start, [rows, columns]) = self.results(tile, plan.height(), out);
-            let rows = if plan.transposed { rows / 2 } else { rows };
+            let (start, [rows, columns]) = self.results(tile, plan.tiling.side, out);
+            let rows = if plan.tiling.transposed { rows / 2 } else { rows };
             for j in 0..columns {
                 for channel in (0..cout).step_by(S::F32_LANES) {
                     // SAFETY: by the assertions, here and in `results`.
@@ -619,7 +577,7 @@ impl Tiles<'_> {
                         let to = out.as_mut_ptr().add(start + j * cout + channel);
                         let values = points::pair_output::<S, N, M>(simd, m);
                         for (i, value) in values.into_iter().enumerate().take(rows) {
-                            if plan.transposed {
+                            if plan.tiling.transposed {
                                 store::<S>(to.add((2 * i + 1) * row), value);
                             } else {
                                 let to = to.add(i * row);
@@ -659,13 +617,14 @@ impl Strided {
         panel: usize,
         out: &mut [f32],
     ) {
-        let (width, cin, cout) = (panel_width::<f32>(), self.cin, self.cout);
+        let (width, cin, cout) = (panel_width::<f32>(), self.tiling.cin, self.tiling.cout);
         let (first, valid) = (panel * width, width.min(cout - panel * width));
         assert!(w.len() == 9 * cin * cout && out.len() == self.panel());
         let zero = simd.splat_f32s(0.0);
         let mut turned = Scratch::<f32>::take(9 * LANES * width);
         for lines in (0..cin).step_by(LANES) {
-            let taps = Taps::new(simd, w, [cin, cout], [lines, first, valid], self.transposed, &mut turned);
+            let taps =
+                Taps::new(simd, w, [cin, cout], [lines, first, valid], self.tiling.transposed, &mut turned);
             for i in 0..LANES {
                 for lane in (0..valid).step_by(S::F32_LANES) {
                     // SAFETY: the line and the lane are below their extents.

@@ -9,6 +9,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::points;
+use super::tiling::Tiling;
 use crate::cpu::blocks::{Scratch, for_each, for_each_block};
 use crate::cpu::float::Float;
 use crate::cpu::stages::Epilogue;
@@ -16,7 +17,6 @@ use crate::cpu::tile::{Row, Walk, multiply_rows, panel_width, run_task};
 use crate::cpu::vectors::{LANES, Zeros, fetch, load, store, transpose};
 use crate::launch::ConvShape;
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
 /// Channels whose filters are transformed at once where each task does so: with the inputs and the products they meet
 /// they stay in a second-level cache.
@@ -32,28 +32,11 @@ const LEAST: usize = 12;
 /// Tiles of a task that transforms inputs all threads share.
 const FEW: usize = 4;
 
-/// Floats between the planes of positions beyond what they hold: planes at a distance of a power of two would fall
-/// on the same lines of the first-level cache.
-const APART: usize = 16;
-
 /// A convolution or its input gradient, ready to run.
 pub(super) struct Winograd {
-    /// Results of a tile along an axis.
-    tile: usize,
-    /// Extents of what is read and of the result.
-    source: [usize; 2],
-    result: [usize; 2],
+    tiling: Tiling,
     /// Rows and columns of zeros before the source.
     before: [usize; 2],
-    /// Channels of what is read and of the result.
-    cin: usize,
-    cout: usize,
-    transposed: bool,
-    /// Tiles of an example, down and across.
-    tiles: [usize; 2],
-    /// Examples of a task, and rows of tiles, all of them unless a task has one example.
-    examples: usize,
-    band: usize,
     /// Where the tiles of a task lie among a position's inputs and products.
     rows: Vec<Row>,
     /// Whether all tiles are done together: their inputs are transformed first, then each task has one panel's
@@ -111,47 +94,25 @@ impl Winograd {
         if 2 * products(tile) > 9 * result[0] * result[1] || n * each < LEAST {
             return None;
         }
-        let (mut examples, mut band) = (1, tiles[0]);
         let together = n * each <= TILES;
-        let count = if together {
-            n * each
-        } else {
-            if each <= TILES {
-                examples = TILES / each;
-            } else {
-                band = (TILES / tiles[1]).max(1);
-            }
-            examples * band * tiles[1]
-        };
+        let mut tiling =
+            Tiling { side: tile, source, result, cin, cout, transposed, tiles, examples: 1, band: tiles[0] };
+        if !together {
+            tiling.cut(TILES, n);
+        }
+        let count = if together { n * each } else { tiling.count() };
         let width = panel_width::<f32>();
         let rows = (0..count).map(|t| Row { from: (t * cin) as u32, to: (t * width) as u32 }).collect();
-        Some(Winograd {
-            tile,
-            source,
-            result,
-            before,
-            cin,
-            cout,
-            transposed,
-            tiles,
-            examples,
-            band,
-            rows,
-            together,
-        })
+        Some(Winograd { tiling, before, rows, together })
     }
 
     fn positions(&self) -> usize {
-        (self.tile + 2) * (self.tile + 2)
-    }
-
-    fn panels(&self) -> usize {
-        self.cout.div_ceil(panel_width::<f32>())
+        (self.tiling.side + 2) * (self.tiling.side + 2)
     }
 
     /// Floats of a panel: for each position lines of as many channels as a panel is wide.
     fn panel(&self) -> usize {
-        self.positions() * self.cin * panel_width::<f32>()
+        self.positions() * self.tiling.cin * panel_width::<f32>()
     }
 
     /// Floats of scratch memory: for the transformed filter, or for the inputs and products that threads share.
@@ -159,18 +120,18 @@ impl Winograd {
         if self.together {
             self.positions() * (self.plane() + self.result_plane())
         } else {
-            self.panels() * self.panel()
+            self.tiling.panels() * self.panel()
         }
     }
 
     /// Floats from one position's inputs to the next's, where threads share them.
     fn plane(&self) -> usize {
-        self.rows.len() * self.cin + APART
+        self.tiling.plane(self.rows.len())
     }
 
-    /// The same of products.
+    /// The same of products, in all channels.
     fn result_plane(&self) -> usize {
-        self.rows.len() * self.panels() * panel_width::<f32>() + APART
+        self.tiling.result_plane(self.rows.len() * self.tiling.panels())
     }
 
     /// Floats of scratch memory of a task, and of its block of results. Of a block's tiles there are as many as of all
@@ -181,10 +142,9 @@ impl Winograd {
         let task = if self.together {
             self.positions() * DEPTH * width + turned
         } else {
-            (self.positions() * (count * (self.cin + width) + 2 * APART)).max(turned)
+            (self.positions() * (self.tiling.plane(count) + self.tiling.result_plane(count))).max(turned)
         };
-        let rows = self.examples * self.result[0].min(self.band * self.tile);
-        (task + self.cin + 2 * LANES, rows * self.result[1] * self.cout)
+        (task + self.tiling.cin + 2 * LANES, self.tiling.block())
     }
 
     /// `out = stages(correlation of x with w)`.
@@ -203,7 +163,7 @@ impl Winograd {
         }
         for_each_block(scratch, self.panel(), |panel, out| run_task(Filter { plan: self, w, panel, out }));
         let filter = &*scratch;
-        self.in_blocks(out, |at, block| {
+        self.tiling.in_blocks(out, |_, _, at, block| {
             epilogue.finish(at, block, |block| {
                 let out = bytemuck::cast_slice_mut(block);
                 run_task(Block { plan: self, x, filter, at, out });
@@ -228,11 +188,11 @@ impl Winograd {
             run_task(Inputs { plan: self, x, tiles, to: shared.get() });
         });
         let (inputs, shared) = (&*inputs, Shared(products.as_mut_ptr()));
-        for_each(self.panels(), |panel| {
+        for_each(self.tiling.panels(), |panel| {
             run_task(Products { plan: self, inputs, w, panel, to: shared.get() });
         });
         let products = &*products;
-        self.in_blocks(out, |at, block| {
+        self.tiling.in_blocks(out, |_, _, at, block| {
             epilogue.finish(at, block, |block| {
                 let out = bytemuck::cast_slice_mut(block);
                 run_task(Outputs { plan: self, products, at, out });
@@ -240,28 +200,13 @@ impl Winograd {
         });
     }
 
-    /// Calls `body(at, block)` for the blocks of results `out`.
-    fn in_blocks<T: Float>(&self, out: &mut [T], body: impl Fn(usize, &mut [T]) + Sync) {
-        let row = self.result[1] * self.cout;
-        let image = self.result[0] * row;
-        if self.band == self.tiles[0] {
-            let block = self.examples * image;
-            for_each_block(out, block, |index, block_out| body(index * block, block_out));
-        } else {
-            let band = self.band * self.tile * row;
-            out.par_chunks_mut(image).enumerate().for_each(|(example, out)| {
-                let bands = out.par_chunks_mut(band).enumerate();
-                bands.for_each(|(index, block)| body(example * image + index * band, block));
-            });
-        }
-    }
-
     /// The tiles of the block of results from element `at` on.
     fn tiles_of(&self, at: usize, len: usize) -> std::ops::Range<usize> {
-        let row = self.result[1] * self.cout;
-        let image = self.result[0] * row;
-        let number =
-            |at: usize| (at / image * self.tiles[0] + (at % image / row).div_ceil(self.tile)) * self.tiles[1];
+        let (row, image) = (self.tiling.result_row(), self.tiling.result_image());
+        let number = |at: usize| {
+            (at / image * self.tiling.tiles[0] + (at % image / row).div_ceil(self.tiling.side))
+                * self.tiling.tiles[1]
+        };
         number(at)..number(at + len)
     }
 }
@@ -282,7 +227,7 @@ unsafe impl Sync for Shared {}
 /// Calls `$method::<S, N, M>(..)` with N and M as the plan's tile says.
 macro_rules! by_tile {
     ($plan:expr, $method:ident ( $($argument:expr),* )) => {
-        if $plan.tile == 2 {
+        if $plan.tiling.side == 2 {
             $plan.$method::<S, 4, 2>($($argument),*)
         } else {
             $plan.$method::<S, 6, 4>($($argument),*)
@@ -321,11 +266,11 @@ impl WithSimd for Inputs<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Inputs { plan, x, tiles, to } = self;
-        let zeros = Zeros::take(plan.cin);
+        let zeros = Zeros::take(plan.tiling.cin);
         for tile in tiles {
             // SAFETY: the tile's inputs of every position lie in the shared memory, and no other task writes them.
             unsafe {
-                let to = to.add(tile * plan.cin);
+                let to = to.add(tile * plan.tiling.cin);
                 by_tile!(plan, input_tile(simd, x, &zeros, tile, to, plan.plane()));
             }
         }
@@ -348,12 +293,12 @@ impl WithSimd for Products<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Products { plan, inputs, w, panel, to } = self;
         let width = panel_width::<f32>();
-        let valid = width.min(plan.cout - panel * width);
+        let valid = width.min(plan.tiling.cout - panel * width);
         let rows = &plan.rows;
         assert!(inputs.len() == plan.positions() * plan.plane());
         let mut lines = Scratch::<f32>::take(plan.positions() * DEPTH * width);
-        for channel in (0..plan.cin).step_by(DEPTH) {
-            let depth = DEPTH.min(plan.cin - channel);
+        for channel in (0..plan.tiling.cin).step_by(DEPTH) {
+            let depth = DEPTH.min(plan.tiling.cin - channel);
             let lines = &mut lines[..plan.positions() * depth * width];
             by_tile!(plan, filter(simd, w, panel, channel, lines));
             for (position, lines) in lines.chunks_exact(depth * width).enumerate() {
@@ -386,7 +331,7 @@ impl WithSimd for Outputs<'_> {
         let width = panel_width::<f32>();
         let tiles = plan.tiles_of(at, out.len());
         for (index, tile) in tiles.enumerate() {
-            for panel in 0..plan.panels() {
+            for panel in 0..plan.tiling.panels() {
                 let from = (panel * plan.rows.len() + tile) * width;
                 by_tile!(
                     plan,
@@ -411,25 +356,25 @@ impl Winograd {
         let tiles = self.tiles_of(at, out.len());
         let count = tiles.len();
         let rows = &self.rows[..count];
-        let (plane, result_plane) = (count * self.cin + APART, count * width + APART);
-        let zeros = Zeros::take(self.cin);
+        let (plane, result_plane) = (self.tiling.plane(count), self.tiling.result_plane(count));
+        let zeros = Zeros::take(self.tiling.cin);
         let mut scratch = Scratch::<f32>::take(N * N * (plane + result_plane));
         let (inputs, products) = scratch.split_at_mut(N * N * plane);
         for (index, tile) in tiles.clone().enumerate() {
             // SAFETY: the last position's last tile ends before the last plane does.
             unsafe {
-                let to = inputs.as_mut_ptr().add(index * self.cin);
+                let to = inputs.as_mut_ptr().add(index * self.tiling.cin);
                 self.input_tile::<S, N, M>(simd, x, &zeros, tile, to, plane);
             }
         }
         for (panel, lines) in filter.chunks_exact(self.panel()).enumerate() {
-            let valid = width.min(self.cout - panel * width);
-            for (position, lines) in lines.chunks_exact(self.cin * width).enumerate() {
+            let valid = width.min(self.tiling.cout - panel * width);
+            for (position, lines) in lines.chunks_exact(self.tiling.cin * width).enumerate() {
                 // SAFETY: a row reads cin floats of its position's inputs and writes `valid` of its products.
                 unsafe {
                     let from = inputs.as_ptr().add(position * plane);
                     let to = products.as_mut_ptr().add(position * result_plane);
-                    let walk = Walk { segments: &[0], run: self.cin, add: false };
+                    let walk = Walk { segments: &[0], run: self.tiling.cin, add: false };
                     multiply_rows(simd, from, rows, walk, lines.as_ptr(), to, valid);
                 }
             }
@@ -454,12 +399,12 @@ impl Winograd {
         to: *mut f32,
         plane: usize,
     ) {
-        let [height, across] = self.source;
-        let each = self.tiles[0] * self.tiles[1];
+        let [height, across] = self.tiling.source;
+        let each = self.tiling.each();
         let (example, tile) = (tile / each, tile % each);
-        let top = (tile / self.tiles[1] * M) as isize - self.before[0] as isize;
-        let left = (tile % self.tiles[1] * M) as isize - self.before[1] as isize;
-        let image = height * across * self.cin;
+        let top = (tile / self.tiling.tiles[1] * M) as isize - self.before[0] as isize;
+        let left = (tile % self.tiling.tiles[1] * M) as isize - self.before[1] as isize;
+        let image = self.tiling.source_image();
         let x = &x[example * image..(example + 1) * image];
         let mut from = [[zeros.as_ptr(); N]; N];
         for (i, from) in from.iter_mut().enumerate() {
@@ -468,13 +413,13 @@ impl Winograd {
                 for (j, from) in from.iter_mut().enumerate() {
                     let column = left + j as isize;
                     if (0..across as isize).contains(&column) {
-                        *from = x[(y as usize * across + column as usize) * self.cin..].as_ptr();
+                        *from = x[(y as usize * across + column as usize) * self.tiling.cin..].as_ptr();
                     }
                 }
             }
         }
         let zero = simd.splat_f32s(0.0);
-        for channel in (0..self.cin).step_by(S::F32_LANES) {
+        for channel in (0..self.tiling.cin).step_by(S::F32_LANES) {
             let mut half = [[zero; N]; N];
             for j in 0..N {
                 // SAFETY: every pointer is followed by cin floats, of the source or of zeros.
@@ -507,18 +452,20 @@ impl Winograd {
         out: &mut [f32],
     ) {
         let width = panel_width::<f32>();
-        let each = self.tiles[0] * self.tiles[1];
+        let each = self.tiling.each();
         // The block begins with the first of its tiles, in whose example rows may come before.
         let first = tile - index;
-        let skipped = first % each / self.tiles[1] * M;
+        let skipped = first % each / self.tiling.tiles[1] * M;
         let (example, tile) = (tile / each - first / each, tile % each);
-        let (top, left) = (tile / self.tiles[1] * M, tile % self.tiles[1] * M);
-        let (rows, columns) = (M.min(self.result[0] - top), M.min(self.result[1] - left));
-        let valid = width.min(self.cout - panel * width);
-        let across = self.result[1] * self.cout;
-        let start = (example * self.result[0] + top - skipped) * across + left * self.cout + panel * width;
+        let (top, left) = (tile / self.tiling.tiles[1] * M, tile % self.tiling.tiles[1] * M);
+        let (rows, columns) = (M.min(self.tiling.result[0] - top), M.min(self.tiling.result[1] - left));
+        let valid = width.min(self.tiling.cout - panel * width);
+        let across = self.tiling.result_row();
+        let start = (example * self.tiling.result[0] + top - skipped) * across
+            + left * self.tiling.cout
+            + panel * width;
         assert!((N * N - 1) * plane + valid <= products.len());
-        assert!(start + (rows - 1) * across + (columns - 1) * self.cout + valid <= out.len());
+        assert!(start + (rows - 1) * across + (columns - 1) * self.tiling.cout + valid <= out.len());
         let zero = simd.splat_f32s(0.0);
         for channel in (0..valid).step_by(S::F32_LANES) {
             let mut half = [[zero; N]; M];
@@ -538,7 +485,7 @@ impl Winograd {
                     if j < columns {
                         // SAFETY: by the second assertion.
                         unsafe {
-                            let to = start + i * across + j * self.cout + channel;
+                            let to = start + i * across + j * self.tiling.cout + channel;
                             store::<S>(out.as_mut_ptr().add(to), value);
                         }
                     }
@@ -554,18 +501,18 @@ impl Winograd {
     #[inline(always)]
     fn fetch(&self, w: &[f32], panel: usize, channel: usize, part: usize) {
         let (parts, width) = (self.positions(), panel_width::<f32>());
-        let depth = DEPTH.min(self.cin.saturating_sub(channel));
-        let (first, valid) = (panel * width, width.min(self.cout - panel * width));
+        let depth = DEPTH.min(self.tiling.cin.saturating_sub(channel));
+        let (first, valid) = (panel * width, width.min(self.tiling.cout - panel * width));
         // Runs of contiguous numbers, their length and their distance within a tap.
-        let (runs, run, apart, from) = if self.transposed {
-            (valid, depth, self.cin, first * self.cin + channel)
+        let (runs, run, apart, from) = if self.tiling.transposed {
+            (valid, depth, self.tiling.cin, first * self.tiling.cin + channel)
         } else {
-            (depth, valid, self.cout, channel * self.cout + first)
+            (depth, valid, self.tiling.cout, channel * self.tiling.cout + first)
         };
         for index in part * 9 * runs / parts..(part + 1) * 9 * runs / parts {
             let (tap, index) = (index / runs, index % runs);
             for at in (0..run).step_by(16) {
-                fetch(&w[tap * self.cin * self.cout + from + index * apart + at]);
+                fetch(&w[tap * self.tiling.cin * self.tiling.cout + from + index * apart + at]);
             }
         }
     }
@@ -651,14 +598,15 @@ impl Winograd {
         channel: usize,
         out: &mut [f32],
     ) {
-        let (width, cin, cout) = (panel_width::<f32>(), self.cin, self.cout);
+        let (width, cin, cout) = (panel_width::<f32>(), self.tiling.cin, self.tiling.cout);
         let (first, valid) = (panel * width, width.min(cout - panel * width));
         let depth = out.len() / (N * N * width);
         assert!(w.len() == 9 * cin * cout && depth.is_multiple_of(LANES) && channel + depth <= cin);
         let zero = simd.splat_f32s(0.0);
         let mut turned = Scratch::<f32>::take(9 * LANES * width);
         for lines in (channel..channel + depth).step_by(LANES) {
-            let taps = Taps::new(simd, w, [cin, cout], [lines, first, valid], self.transposed, &mut turned);
+            let taps =
+                Taps::new(simd, w, [cin, cout], [lines, first, valid], self.tiling.transposed, &mut turned);
             for i in 0..LANES {
                 for lane in (0..valid).step_by(S::F32_LANES) {
                     let mut half = [[zero; 3]; N];
