@@ -83,8 +83,9 @@ fn suite(name: &str, threat: &ThreatModel, classes: usize) -> Result<Suite> {
     if let Ok(version) = name.parse::<AutoAttack>() {
         return Ok(version.suite(threat, classes));
     }
-    let mut suite = AutoAttack::Fast.suite(threat, classes);
-    suite.attacks.retain(|entry| entry.search.name().eq_ignore_ascii_case(name));
+    let mut suite = AutoAttack::Standard.suite(threat, classes);
+    // Square's name has its number of queries.
+    suite.attacks.retain(|entry| entry.search.name().to_lowercase().starts_with(name));
     match suite.attacks.is_empty() {
         true => Err(Error::unknown("attack", name, &["apgd-ce", "apgd-t", "fab-t", "square"])),
         false => Ok(suite),

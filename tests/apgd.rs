@@ -2,11 +2,11 @@
 
 use adamant::attack::{
     Apgd, AutoAttack, Classifier, Entry, Evaluation, Inputs, Loss, Norm, Pgd, Search, Standing, Subject,
-    Suite, SuiteObserver, ThreatModel, Verdicts, Witness,
+    Suite, SuiteObserver, ThreatModel, Verdicts, Witness, predictions,
 };
 use adamant::data::Dataset;
 use adamant::nn::architectures;
-use adamant::nn::{Architecture, Mode, Params};
+use adamant::nn::{Architecture, Mode, Net, Params, Var};
 use adamant::plan::Precision;
 use adamant::train::{checkpoint, examples};
 use adamant::{Device, Error, Result, Store, data};
@@ -73,7 +73,8 @@ fn threats() -> [ThreatModel; 3] {
 const LOSSES: [Loss; 3] = [Loss::CrossEntropy, Loss::Dlr, Loss::TargetedDlr];
 
 fn few(threat: &ThreatModel, loss: Loss, steps: usize) -> Apgd {
-    Apgd { steps, targets: 3, ..Apgd::new(threat.clone(), loss, 10) }
+    let attack = Apgd::new(threat.clone(), loss, 10);
+    Apgd { steps, targets: 3, looks: steps.div_ceil(4), ..attack }
 }
 
 #[test]
@@ -217,4 +218,72 @@ fn few_classes_are_said() {
     assert!(line(Loss::TargetedDlr, 2).contains("2 classes, 1 targets"));
     assert!(line(Loss::Dlr, 2).contains("2 classes"));
     assert_eq!(line(Loss::CrossEntropy, 2), "APGD-CE, Linf 0.3, 100 steps");
+}
+
+/// A network that drops pixels at random, with Mode::TrainFrozen also when it is judged.
+struct Dropping(Box<dyn Architecture>);
+
+impl Architecture for Dropping {
+    fn name(&self) -> String {
+        "dropping".into()
+    }
+
+    fn input(&self) -> [usize; 3] {
+        self.0.input()
+    }
+
+    fn classes(&self) -> usize {
+        self.0.classes()
+    }
+
+    fn forward<'t>(&self, net: &Net<'t>, x: Var<'t>) -> Var<'t> {
+        self.0.forward(net, net.dropout(x, 0.2))
+    }
+}
+
+#[test]
+fn networks_that_draw_random_numbers_are_attacked_by_the_mean_of_several_passes() {
+    let mut network = Network::new(&Device::cpu());
+    network.architecture = Box::new(Dropping(network.architecture));
+    let on = Classifier { mode: Mode::TrainFrozen, ..network.on() };
+    // With a small radius the attack has to go where most passes agree.
+    let attack = |passes| Apgd { passes, ..few(&threat(Norm::L2, "1"), Loss::CrossEntropy, 8) };
+    let verdicts = |attack: &dyn Search, batch| {
+        let judge = Evaluation::compile_search(&network.store, attack, on, "test", batch).unwrap();
+        judge.run(&network.examples, &network.data.labels[..IMAGES], 1, 3, |_, _| {}).unwrap()
+    };
+    let one = verdicts(&attack(1), IMAGES);
+    let several = verdicts(&attack(6), IMAGES);
+    assert_eq!(one.clean, several.clean);
+    // Passes that drew the same numbers would be one.
+    assert_ne!(one, several);
+    assert_eq!(verdicts(&attack(6), 7), several, "random numbers are an example's own, whatever its batch");
+    assert!(attack(6).line().contains("gradients of 6 passes"));
+}
+
+#[test]
+fn images_found_on_one_network_are_judged_by_another() {
+    let network = Network::new(&Device::cpu());
+    let attack = Pgd {
+        threat: threat(Norm::Linf, "0.3"),
+        steps: 10,
+        step_size: "0.06".parse().unwrap(),
+        random_start: true,
+    };
+    let judge = Evaluation::compile(&network.store, &attack, network.on(), "test", 32).unwrap();
+    let found = judge.images(&network.examples[..50], 1).unwrap();
+    let all: Vec<f32> = found.iter().flat_map(|image| image.adversarial.clone()).collect();
+    let want: Vec<u32> = found.iter().map(|image| image.adversarial_prediction.0).collect();
+    for batch in [50, 7, 1000] {
+        assert_eq!(predictions(&network.store, network.on(), &all, batch).unwrap(), want);
+    }
+    // Another network on the same images: the same architecture without weights of its own.
+    let other = Store::new(&Device::cpu());
+    let params = Params::of(network.architecture.as_ref()).unwrap();
+    for (param, values) in params.iter().zip(params.initial(5)) {
+        other.put(&param.name, param.shape, &adamant::Host::F32(values)).unwrap();
+    }
+    assert_ne!(predictions(&other, network.on(), &all, 50).unwrap(), want);
+    let error = predictions(&other, network.on(), &all[1..], 50).unwrap_err().to_string();
+    assert!(error.contains("784"), "{error}");
 }

@@ -26,6 +26,8 @@ pub struct Apgd {
     /// Classes that a targeted loss goes for, one a run: those that the network thinks likeliest of the clean image
     /// besides the first.
     pub targets: usize,
+    /// Steps between looks at which examples are broken.
+    pub looks: usize,
 }
 
 /// Steps of the reference.
@@ -40,7 +42,10 @@ const FRESH: f64 = 0.75;
 impl Apgd {
     /// With the constants of the reference, on a network of so many classes.
     pub fn new(threat: ThreatModel, loss: Loss, classes: usize) -> Apgd {
-        Apgd { threat, loss, classes, steps: STEPS, passes: 1, targets: TARGETS }
+        // Untargeted runs break most of what is ever broken, early; targeted ones come after and break a few in a
+        // hundred, less than a look costs.
+        let looks = if loss.is_targeted() { STEPS } else { STEPS / 4 };
+        Apgd { threat, loss, classes, steps: STEPS, passes: 1, targets: TARGETS, looks }
     }
 
     /// This attack, or that of the same name in L1 where the threat is of that norm.
@@ -159,9 +164,7 @@ impl Search for Apgd {
     }
 
     fn steps_between_looks(&self) -> usize {
-        // Untargeted runs break most of what is ever broken, early; targeted ones come after and break a few in a
-        // hundred, less than a look costs.
-        if self.loss.is_targeted() { self.steps } else { self.steps.div_ceil(4) }
+        self.looks
     }
 
     fn is_random(&self) -> bool {
@@ -212,22 +215,27 @@ impl Search for Apgd {
         site.keep("rises", all(0.0));
         // As if the step size had been halved before: without a better loss it is kept at the first window's end.
         site.keep("halved", all(1.0));
+        site.keep("goes back", all(0.0));
         site.keep("standing", view.correct);
         site.keep_adversarial(start);
     }
 
     fn step<'t>(&self, site: &Site<'_, 't>) {
         let (tape, ball, images, each) = (site.tape, &site.ball, site.x().shape(), [site.batch]);
-        let (x, before) = (site.adversarial(), site.state("previous", images));
         let (best, best_direction) = (site.state("best", images), site.state("best direction", images));
+        // The choice between the last point and the best is made here and not when it is known, so that the last point is
+        // written to a tensor as it is: else it would be computed twice (plan/lower/keep.rs).
+        let x = choose(site.state("goes back", each), best, site.adversarial());
+        let before = site.state("previous", images);
         let (direction, length) = (site.state("direction", images), site.state("length", site.per_example()));
         let standing = site.state("standing", each);
 
         let moved = tape.scope("move", || {
             let stepped = ball.project(direction * length + x);
-            // f (z - x) + (1 - f) (x - m), which is 0 for what is broken.
+            // f (z - x) + (1 - f) (x - m), where m is the point before: 0 for what is broken, and exactly 0 where the three
+            // are one point. (A sum that rounds there makes a loss that stands still seem to rise.)
             let change =
-                stepped.scale(FRESH).add_scaled(x, 1.0 - 2.0 * FRESH).add_scaled(before, FRESH - 1.0);
+                (stepped - x).scale(FRESH).add_scaled(x, 1.0 - FRESH).add_scaled(before, FRESH - 1.0);
             match self.threat.norm {
                 Norm::L2 => choose(standing, ball.project(change + x), x),
                 _ => {
@@ -270,7 +278,8 @@ impl Search for Apgd {
             // point again (as in the reference).
             site.keep("previous", x);
             site.keep("direction", choose(halve, best_direction, gradient));
-            site.keep_adversarial(choose(halve * standing, best, moved));
+            site.keep("goes back", halve * standing);
+            site.keep_adversarial(moved);
         });
     }
 }

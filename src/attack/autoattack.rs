@@ -2,7 +2,7 @@
 //! the constants of `auto-attack/autoattack/autoattack.py`.
 
 use super::suite::Entry;
-use super::{Apgd, Loss, Norm, Suite, ThreatModel};
+use super::{Apgd, Fab, Loss, Norm, Search, Square, Suite, ThreatModel};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
@@ -10,35 +10,75 @@ use std::str::FromStr;
 /// Which attacks it is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoAttack {
-    /// APGD-CE, APGD-T: the two that find nearly all. No version of the reference.
-    Fast,
+    /// APGD-CE, APGD-T, FAB-T, Square: what a robust accuracy "by AutoAttack" is.
+    Standard,
+    /// APGD-CE, APGD-DLR and FAB with 5 restarts, Square, APGD-T, FAB-T.
+    Plus,
     /// APGD-CE and APGD-DLR by gradients of 20 passes: for networks that draw random numbers.
     Rand,
+    /// APGD-CE, APGD-T: the two that find nearly all, at a tenth of the work. No version of the reference.
+    Fast,
 }
 
 /// Passes a gradient of a network that draws random numbers.
 const PASSES: usize = 20;
+/// Restarts of `plus`, and of APGD-CE in L1.
+const RESTARTS: u32 = 5;
+/// Targets of APGD-T in L1.
+const TARGETS_L1: usize = 5;
+/// Steps of FAB.
+const FAB_STEPS: usize = 100;
+/// Steps after which FAB looks for examples that are broken: a look costs as much as one step.
+const FAB_LOOKS: usize = 25;
+/// Queries of Square.
+const QUERIES: usize = 5000;
 
 impl AutoAttack {
+    /// Its versions.
+    pub const ALL: [AutoAttack; 4] =
+        [AutoAttack::Standard, AutoAttack::Plus, AutoAttack::Rand, AutoAttack::Fast];
     /// The names they go by.
-    pub const NAMES: [&str; 2] = ["fast", "rand"];
+    pub const NAMES: [&str; 4] = ["standard", "plus", "rand", "fast"];
 
-    /// Its attacks on a network of so many classes.
+    /// Its attacks on a network of so many classes. In L1 there is no Square here; the suite's name says so.
     pub fn suite(self, threat: &ThreatModel, classes: usize) -> Suite {
         let l1 = threat.norm == Norm::L1;
         let apgd = |loss, restarts, passes| {
-            // The reference gives L1 other numbers, as it takes one start there to find less.
-            let targets = if l1 { 5 } else { super::apgd::TARGETS };
-            let attack = Apgd { passes, targets, ..Apgd::new(threat.clone(), loss, classes) };
-            Entry::new(attack.boxed(), restarts)
+            let whole = Apgd::new(threat.clone(), loss, classes);
+            let targets = if l1 { TARGETS_L1 } else { whole.targets };
+            Entry::new(Apgd { passes, targets, ..whole }.boxed(), restarts)
         };
-        let attacks = match self {
-            AutoAttack::Fast => {
-                vec![apgd(Loss::CrossEntropy, if l1 { 5 } else { 1 }, 1), apgd(Loss::TargetedDlr, 1, 1)]
+        let fab = |targeted, restarts| {
+            let fab = Fab { threat: threat.clone(), steps: FAB_STEPS, targeted, looks: FAB_LOOKS };
+            Entry::new(Box::new(fab), restarts)
+        };
+        let square = || {
+            let square: Box<dyn Search> = Box::new(Square { threat: threat.clone(), queries: QUERIES });
+            (!l1).then(|| Entry::new(square, 1))
+        };
+        let ce = |restarts| apgd(Loss::CrossEntropy, restarts, 1);
+        let targeted = || apgd(Loss::TargetedDlr, 1, 1);
+        let attacks: Vec<Option<Entry>> = match self {
+            AutoAttack::Standard => {
+                let restarts = if l1 { RESTARTS } else { 1 };
+                vec![Some(ce(restarts)), Some(targeted()), Some(fab(true, 1)), square()]
             }
-            AutoAttack::Rand => vec![apgd(Loss::CrossEntropy, 1, PASSES), apgd(Loss::Dlr, 1, PASSES)],
+            AutoAttack::Plus => vec![
+                Some(ce(RESTARTS)),
+                Some(apgd(Loss::Dlr, RESTARTS, 1)),
+                Some(fab(false, RESTARTS)),
+                square(),
+                Some(targeted()),
+                Some(fab(true, 1)),
+            ],
+            AutoAttack::Rand => {
+                vec![Some(apgd(Loss::CrossEntropy, 1, PASSES)), Some(apgd(Loss::Dlr, 1, PASSES))]
+            }
+            AutoAttack::Fast => vec![Some(ce(if l1 { RESTARTS } else { 1 })), Some(targeted())],
         };
-        Suite { name: self.to_string(), attacks }
+        let lacks = l1 && matches!(self, AutoAttack::Standard | AutoAttack::Plus);
+        let name = if lacks { format!("{self} without Square") } else { self.to_string() };
+        Suite { name, attacks: attacks.into_iter().flatten().collect() }
     }
 }
 
@@ -46,19 +86,16 @@ impl FromStr for AutoAttack {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<AutoAttack> {
-        match text {
-            "fast" => Ok(AutoAttack::Fast),
-            "rand" => Ok(AutoAttack::Rand),
-            _ => Err(Error::unknown("version of AutoAttack", text, &AutoAttack::NAMES)),
-        }
+        let place = AutoAttack::NAMES.iter().position(|name| *name == text);
+        place
+            .map(|place| AutoAttack::ALL[place])
+            .ok_or_else(|| Error::unknown("version of AutoAttack", text, &AutoAttack::NAMES))
     }
 }
 
 impl fmt::Display for AutoAttack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            AutoAttack::Fast => "AutoAttack fast",
-            AutoAttack::Rand => "AutoAttack rand",
-        })
+        let place = AutoAttack::ALL.iter().position(|version| version == self).unwrap_or(0);
+        write!(f, "AutoAttack {}", AutoAttack::NAMES[place])
     }
 }

@@ -37,7 +37,7 @@ const REGISTRY: &[Named] = &[
     Named { name: "apgd-ce", what: "APGD on cross-entropy; apgd-ce-STEPS, passes", make: apgd_ce },
     Named { name: "apgd-dlr", what: "APGD on the difference of logits ratio; passes", make: apgd_dlr },
     Named { name: "apgd-t", what: "APGD on targeted DLR, nine classes; passes, targets", make: apgd_t },
-    Named { name: "autoattack", what: "a suite; version", make: autoattack },
+    Named { name: "autoattack", what: "a suite; version=standard|plus|rand|fast", make: autoattack },
 ];
 
 /// Names of all attacks, each with what it is and what may be asked of it.
@@ -304,7 +304,7 @@ fn autoattack(asked: &mut Asked<'_>) -> Result<Suite> {
         return Err(Error::argument("attack", format!("`autoattack-{steps}`"), why));
     }
     asked.known.push("version");
-    let version: AutoAttack = asked.given.remove("version").unwrap_or("fast").parse()?;
+    let version: AutoAttack = asked.given.remove("version").unwrap_or("standard").parse()?;
     Ok(version.suite(asked.threat, asked.classes))
 }
 
