@@ -336,7 +336,11 @@ fn weights_of_others_are_taken_or_refused_by_name() {
     let loaded = weights::load(&path, ten.as_ref(), &params, &Taking::default()).unwrap();
     assert!(loaded.iter().map(|(_, values)| values).eq(&initial));
     let error = weights::load(&path, four.as_ref(), &fewer, &Taking::default()).unwrap_err().to_string();
-    assert!(error.contains("`fc.weight` is [10, 64]") && error.contains("--weights-head redraw"), "{error}");
+    assert!(
+        error.contains("`fc.weight` (`module.fc.weight`) is [10, 64]")
+            && error.contains("--weights-head redraw"),
+        "{error}"
+    );
     let loaded = weights::load(&path, four.as_ref(), &fewer, &redraw).unwrap();
     for ((name, values), (param, drawn)) in loaded.iter().zip(fewer.iter().zip(fewer.initial(9))) {
         assert_eq!(*name, param.name);
