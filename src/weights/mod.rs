@@ -99,9 +99,8 @@ impl Fit {
                 Meaning::Parameter(means) => {
                     // Not a parameter's: of no use, as the architecture knows.
                     let Some(&at) = places.get(means.as_str()) else { continue };
-                    match fit.tensors[at].replace(name.to_string()) {
-                        Some(other) => fit.twice = Some([means, other, name.to_string()]),
-                        None => {}
+                    if let Some(other) = fit.tensors[at].replace(name.to_string()) {
+                        fit.twice = Some([means, other, name.to_string()]);
                     }
                 }
                 Meaning::LeftOut => {}

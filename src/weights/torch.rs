@@ -209,12 +209,11 @@ fn contents(
     }
 }
 
+/// Tensors by name.
+type Named<'a> = Vec<(&'a str, &'a Tensor)>;
+
 /// Tensors by name within the objects of a file, and the keys that lead there: those of `open`, or the usual ones.
-fn state_dict<'a>(
-    pickle: &'a Pickle,
-    path: &Path,
-    open: &str,
-) -> Result<(Vec<(&'a str, &'a Tensor)>, Vec<String>)> {
+fn state_dict<'a>(pickle: &'a Pickle, path: &Path, open: &str) -> Result<(Named<'a>, Vec<String>)> {
     let mut opened: Vec<String> = Vec::new();
     let mut value = pickle.root();
     let mut asked = open.split('.').filter(|key| !key.is_empty());
@@ -231,7 +230,7 @@ fn state_dict<'a>(
         let next = match asked.next() {
             Some(key) => entry(key),
             None => {
-                let tensors: Vec<(&str, &Tensor)> = pickle
+                let tensors: Named<'_> = pickle
                     .entries(dict)
                     .filter_map(|(name, value)| match value {
                         Value::Tensor(tensor) => Some((name, tensor.as_ref())),
