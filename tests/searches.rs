@@ -87,6 +87,17 @@ const CASES: &[(&str, Norm, &str)] = &[
     ("mi-fgsm-7", Norm::L2, "2.5"),
     ("ni-fgsm-7", Norm::Linf, "0.35"),
     ("square-300", Norm::Linf, "0.35"),
+    ("square-300", Norm::L2, "2"),
+    ("fab-t-20", Norm::Linf, "0.35"),
+    ("fab-10", Norm::L2, "3"),
+    ("fab-t-20", Norm::L1, "60"),
+    ("deepfool-20", Norm::L2, "4.5"),
+    ("deepfool-20", Norm::Linf, "0.6"),
+    ("ddn-40", Norm::L2, "2.5"),
+    ("fmn-40", Norm::Linf, "0.55"),
+    ("fmn-40", Norm::L2, "2.5"),
+    ("fmn-40", Norm::L1, "15"),
+    ("cw-60:c=10,rate=0.05", Norm::L2, "3"),
 ];
 
 #[test]
@@ -164,7 +175,7 @@ fn no_image_of_any_attack_leaves_ball_or_box() {
     assert_eq!(violations, 0);
 }
 
-/// What a query of Square takes on the CPU executor, launch by launch, and 5 000 queries on all images of the sample:
+/// What 1 000 queries of Square take on the CPU executor, and a query launch by launch:
 ///
 ///     cargo test --release --test searches -- --ignored --nocapture query
 #[test]
@@ -172,9 +183,9 @@ fn no_image_of_any_attack_leaves_ball_or_box() {
 fn what_a_query_of_square_takes() {
     let subject = Subject::new(&Device::cpu());
     let batch = 250;
-    let search = named("square", Norm::Linf, "0.3");
+    let search = named("square-1000", Norm::Linf, "0.3");
     let judge = Evaluation::compile_search(&subject.store, &*search, subject.on(), "test", batch).unwrap();
-    let examples: Vec<u32> = (0..subject.data.len().min(1000) as u32).collect();
+    let examples: Vec<u32> = (0..batch as u32).collect();
     let begun = std::time::Instant::now();
     let labels = &subject.data.labels[..examples.len()];
     let verdicts = judge.run(&examples, labels, 1, 1, |_, _| {}).unwrap();

@@ -24,6 +24,9 @@ pub struct Fmn {
     pub step_size: f64,
 }
 
+/// How far over the boundary the radius goes that the linearised margin asks for. With 0, as in Foolbox, an image may come
+/// up to the boundary of a linear model for ever, as f32 rounds, and not be over it.
+const OVER: f64 = 1e-5;
 /// Radius before anything limits it.
 const UNBOUNDED: f64 = 1e30;
 
@@ -91,6 +94,7 @@ impl Search for Fmn {
         let smaller = (radius * gamma.affine(-1.0, 1.0)).min(nearest);
         let larger = radius * gamma.affine(1.0, 1.0);
         let linear = margin.abs() / dual_norm(in_norm, gradient).affine(1.0, 1e-12) + distance;
+        let linear = linear.scale(1.0 + OVER);
         let radius = wrong.select(smaller, found.select(larger, linear)).min(worst);
         site.keep("radius", radius);
         let length = gradient.norm_l2().affine(1.0, 1e-12);

@@ -22,6 +22,8 @@ const NEWTON_LINF: usize = 8;
 const NEWTON_L2: usize = 13;
 /// Halvings that find the last |w_i| under L1, to 2^-26 of the largest.
 const HALVINGS: usize = 26;
+/// Weights up to here are taken for 0 under L2 and L1.
+const NEGLIGIBLE: f64 = 1e-8;
 /// Kept from dividing by 0.
 const TINY: f64 = 1e-20;
 
@@ -37,6 +39,12 @@ pub fn towards_hyperplane<'t>(
 ) -> Var<'t> {
     let tape = normal.tape();
     let points = below.shape();
+    // The authors' code leaves what has next to no weight where it is, but for Linf. It matters where the hyperplane does not
+    // meet the box: every other part goes all the way then.
+    let normal = match norm {
+        Norm::Linf => normal,
+        Norm::L2 | Norm::L1 => normal * normal.abs().greater(tape.fill(normal.shape(), NEGLIGIBLE)),
+    };
     let sum = |x: Var<'t>| x.sum(&[2, 3, 4]);
     let zeros = tape.fill(excess.shape(), 0.0);
     // 1 where d goes up along the normal, else -1.
