@@ -6,7 +6,7 @@
                                                            # where a file leaves their size open)
     venv/bin/python tools/check_onnx.py --only resnet      # those whose name has this in it
 
-In: networks of the ONNX model zoo (as the package onnx brings them, with random weights), of PyTorch and torchvision (random weights, shaken statistics), exported by tracing and by torch.export, are read
+In: networks of the ONNX model zoo (as the package onnx brings them, with random weights, before their softmax), of PyTorch and torchvision (random weights, shaken statistics), exported by tracing and by torch.export, are read
 by adamant; logits are held against onnxruntime's, gradients by the images against PyTorch's in f64. Out: what adamant writes
 of every architecture it has, normalised too, is run by onnxruntime and held against adamant's own logits. Differences are
 relative to the largest element; the bound is 1e-5.
@@ -103,6 +103,8 @@ def zoo(only):
                 values = 0.5 + random.random(shape)
             graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float32), name))
         rest = [node for node in graph.node if node.op_type != "ConstantOfShape"]
+        if rest[-1].op_type == "Softmax":  # Of random weights it would be zeros and ones.
+            graph.output[0].name = rest.pop().input[0]
         del graph.node[:]
         graph.node.extend(rest)
         image = next(value for value in graph.input if value.name not in given)

@@ -338,6 +338,10 @@ def operators():
         graph([("Flatten", ["x"], ["f"]), ("BatchNormalization", ["f", "g", "b", "m", "v"], ["y"])], vectors),
         (2, 5, 6),
     )
+    vectors = [("g", normal(6)), ("b", normal(6))]
+    yield "LayerNormalization", one("LayerNormalization", 17, constants=vectors, epsilon=0.02)
+    for exponent in [0.5, 2, 3]:
+        yield f"Pow.{exponent}", one("Pow", constants=[("e", np.float32(exponent))])
     half = [("w", normal(3, 2, 2, 2).astype(np.float16))]
     yield "half-weights", (graph([("Cast", ["w"], ["w32"], {"to": 1}), ("Conv", ["x", "w32"], ["y"])], half), (2, 5, 6))
     yield "same-weight-twice", (
@@ -368,7 +372,7 @@ def main():
     random = np.random.default_rng(11)
     for name, (model, image) in operators():
         # Negative values too, except where there is no answer to them.
-        low = 0.1 if name in ("Log", "Sqrt") or ".turned" in name or ".single" in name else -1.0
+        low = 0.1 if name in ("Log", "Sqrt", "Pow.0.5") or ".turned" in name or ".single" in name else -1.0
         add(f"op.{name}", model, random.uniform(low, 1, (2, *image)).astype(np.float32))
     save_file(tensors, OUT)
     print(f"{OUT.name}: {sum(name.endswith('.model') for name in tensors)} networks, {OUT.stat().st_size} bytes")

@@ -40,7 +40,11 @@ pub(crate) fn read_checkpoint(folder: &Path) -> Result<Checkpoint> {
 
 /// The first folder runs/MODEL-METHOD-N that is free.
 pub(crate) fn free(recipe: &Recipe) -> PathBuf {
-    let name = |n: usize| Path::new("runs").join(format!("{}-{}-{n}", recipe.model, recipe.method));
+    // A network of a file is called by the file's name alone.
+    let model =
+        Path::new(&recipe.model).file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy());
+    let model = model.replace(".onnx", "");
+    let name = |n: usize| Path::new("runs").join(format!("{model}-{}-{n}", recipe.method));
     (1..).map(name).find(|folder| !folder.exists()).unwrap_or_else(|| name(0))
 }
 

@@ -32,6 +32,18 @@ impl Builder<'_> {
         self.apply(&[a], a.dims.clone(), a.order, move |_, x| of(x[0]))
     }
 
+    /// Whole powers up to three, and the root.
+    pub fn pow(&mut self, inputs: &Inputs<'_>) -> Result<Activation, Why> {
+        let exponent = inputs.constant(1)?.single().ok_or("has an exponent that is not one float")?;
+        match exponent {
+            0.5 => self.unary(inputs, |x| x.sqrt()),
+            1.0 => Ok(inputs.activation(0)?.clone()),
+            2.0 => self.unary(inputs, |x| x.square()),
+            3.0 => self.unary(inputs, |x| x.square() * x),
+            other => Err(format!("has exponent {other}, but 0.5, 1, 2 and 3 are supported")),
+        }
+    }
+
     pub fn gelu(&mut self, call: &Call<'_>, inputs: &Inputs<'_>) -> Result<Activation, Why> {
         match call.text("approximate", "none")? {
             "none" => self.unary(inputs, |x| x.gelu()),

@@ -2,7 +2,7 @@
 
 use super::super::Why;
 use super::super::build::Builder;
-use super::super::call::Call;
+use super::super::call::{Call, axis_of};
 use super::super::constant::Constant;
 use super::super::value::{Activation, Order, under};
 use super::Inputs;
@@ -134,6 +134,40 @@ impl Builder<'_> {
         let name = self.norm(&layer(inputs.constant(1)?), &values)?;
         self.apply(&[&x], x.dims.clone(), x.order, move |net, x| {
             net.batch_norm_from(&name, x[0], epsilon, values.clone().map(crate::nn::Init::Given))
+        })
+    }
+
+    /// Over the last axis.
+    pub fn layer_norm(&mut self, call: &Call<'_>, inputs: &Inputs<'_>) -> Result<Activation, Why> {
+        // What the mean is computed in is what everything is computed in.
+        call.ignore(&["stash_type"]);
+        let epsilon = call.float("epsilon", 1e-5)?;
+        let x = inputs.activation(0)?.clone();
+        let axis = axis_of(call.int("axis", -1)?, x.rank())?;
+        let last = x.rank() - 1;
+        if axis != last || axis == 0 || epsilon < 0.0 {
+            return Err(format!(
+                "goes over axis {axis} of {} with epsilon {epsilon}, but the last is supported",
+                x.rank()
+            ));
+        }
+        let x = self.plain(&x)?;
+        let channels = x.dims[last - 1];
+        let (scale, base) = (inputs.constant(1)?, layer(inputs.constant(1)?));
+        let kind = ("weight", Role::NormWeight);
+        let weight = self.weight(&base, kind, [channels], Layout::Plain, scale.as_floats()?)?;
+        let bias = match inputs.optional(2)? {
+            None => None,
+            Some(bias) => {
+                let kind = ("bias", Role::NormBias);
+                Some(self.weight(&base, kind, [channels], Layout::Plain, bias.as_floats()?)?)
+            }
+        };
+        self.apply(&[&x], x.dims.clone(), Order::Plain, move |net, x| {
+            let centred = x[0] - x[0].mean(&[last]);
+            let deviation = centred.square().mean(&[last]).affine(1.0, epsilon).sqrt();
+            let scaled = centred / deviation * weight.var(net);
+            bias.as_ref().map_or(scaled, |bias| scaled + bias.var(net))
         })
     }
 }

@@ -16,8 +16,8 @@ use std::sync::Arc;
 /// What is supported, as messages list it.
 const SUPPORTED: &str = "Abs, Add, AveragePool, BatchNormalization, Cast, Clip, Concat, Constant, ConstantOfShape, Conv, \
                          Div, Dropout, Erf, Exp, Expand (of constants), Flatten, Gather, Gelu, Gemm, GlobalAveragePool, \
-                         GlobalMaxPool, HardSigmoid, HardSwish, Identity, LeakyRelu, Log, LogSoftmax, MatMul, Max, \
-                         MaxPool, Min, Mul, Neg, Pad, ReduceMax, ReduceMean, ReduceSum, Relu, Reshape, Shape, Sigmoid, \
+                         GlobalMaxPool, HardSigmoid, HardSwish, Identity, LayerNormalization, LeakyRelu, Log, LogSoftmax, MatMul, Max, \
+                         MaxPool, Min, Mul, Neg, Pad, Pow, ReduceMax, ReduceMean, ReduceSum, Relu, Reshape, Shape, Sigmoid, \
                          Slice, Softmax, Sqrt, Squeeze, Sub, Sum, Tanh, Transpose, Unsqueeze";
 
 /// The inputs of a node.
@@ -72,6 +72,7 @@ pub(super) fn translate(
         "Gemm" => b.gemm(call, inputs)?,
         "MatMul" => b.matmul(inputs)?,
         "BatchNormalization" => b.batch_norm(call, inputs)?,
+        "LayerNormalization" => b.layer_norm(call, inputs)?,
         "Add" | "Sub" | "Mul" | "Div" | "Max" | "Min" => b.arithmetic(call.op(), inputs)?,
         "Sum" => b.sum(inputs)?,
         "Relu" => b.unary(inputs, |x| x.relu())?,
@@ -92,6 +93,7 @@ pub(super) fn translate(
             let (slope, shift) = (call.float("alpha", 0.2)?, call.float("beta", 0.5)?);
             b.unary(inputs, move |x| x.affine(slope, shift).clamp(0.0, 1.0))?
         }
+        "Pow" => b.pow(inputs)?,
         "Gelu" => b.gelu(call, inputs)?,
         "Clip" => b.clip(call, inputs)?,
         "Dropout" => b.dropout(call, inputs)?,
