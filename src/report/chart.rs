@@ -162,10 +162,10 @@ impl Histogram<'_> {
             canvas.text(&format!("{} %", tick(percent, step)), self.x - 10.0, y, Align::Right, TICK);
         }
         let step = nice_step(high - low, 6.0);
-        let mut value = (low / step).ceil() * step;
-        while value <= high + 1e-9 * step {
+        // In whole steps: a sum of steps would miss 0 by a rounding.
+        for i in (low / step).ceil() as i64..=(high / step + 1e-9).floor() as i64 {
+            let value = i as f64 * step;
             canvas.text(&tick(value, step), to_x(value), bottom + 20.0, Align::Centre, TICK);
-            value += step;
         }
         canvas.text(self.below, self.x + self.width / 2.0, bottom + 46.0, Align::Centre, TICK);
         if self.zero && (low..=high).contains(&0.0) {

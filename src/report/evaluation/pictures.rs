@@ -1,6 +1,6 @@
 //! Pictures of an evaluation.
 
-use super::extras::{Curve, Gradient, Margins, epsilon_curves, steps_curve};
+use super::extras::{Curve, Gradient, Margins, Sure, epsilon_curves, steps_curve};
 use super::{Corrupted, Extras, Header, Outcomes, Results};
 use crate::data::{Dataset, Examples};
 use crate::error::Result;
@@ -188,7 +188,7 @@ fn histograms(title: &str, margins: &Margins) -> Result<Vec<u8>> {
     Titles { title, line: &line }.draw(&mut canvas, 1400.0);
     let panels = [
         ("Margin: logit of the right class less the next", "margin; below 0 is misclassified", true),
-        ("Loss (cross-entropy)", "loss in nats", false),
+        ("Loss (cross-entropy)", "logarithm of the loss in nats (base 10)", false),
     ];
     for (place, (heading, below, zero)) in panels.into_iter().enumerate() {
         let values =

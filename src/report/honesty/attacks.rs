@@ -95,8 +95,8 @@ fn on_what_stands<'s>(
                          and find what in the network hides its gradient"
                     }
                     _ => {
-                        "The evaluation has not converged: its figure is too high. Use AutoAttack, or more steps and \
-                         restarts, until more of them change nothing"
+                        "The evaluation has not converged: its figure is too high. Name stronger attacks (--attack \
+                         autoattack,apgd-ce:restarts=5), until more of them change nothing"
                     }
                 },
             });
