@@ -191,8 +191,9 @@ fn histograms(title: &str, margins: &Margins) -> Result<Vec<u8>> {
         ("Loss (cross-entropy)", "logarithm of the loss in nats (base 10)", false),
     ];
     for (place, (heading, below, zero)) in panels.into_iter().enumerate() {
-        let values =
-            |sure: &'_ super::extras::Sure| if zero { sure.margins.clone() } else { sure.losses.clone() };
+        let logarithm =
+            |losses: &[f64]| losses.iter().map(|loss| loss.max(1e-12).log10()).collect::<Vec<_>>();
+        let values = |sure: &Sure| if zero { sure.margins.clone() } else { logarithm(&sure.losses) };
         let (clean, attacked) = (values(&margins.clean), values(&margins.attacked));
         Histogram {
             heading,
