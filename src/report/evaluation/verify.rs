@@ -37,8 +37,10 @@ pub struct Verified {
     pub witnesses: usize,
     /// Of those, clean images that are misclassified.
     pub clean: usize,
-    /// Broken examples, by attack.
+    /// Broken examples: of each attack those that it broke.
     pub broken: usize,
+    /// Witnesses of minimum-norm attacks that are further than epsilon: they break nothing, and are kept for the curve.
+    pub beyond: usize,
     /// What is wrong.
     pub failures: Vec<Failure>,
     /// The largest distance of a witness that counts, over its epsilon.
@@ -119,8 +121,9 @@ pub fn verify(subject: &Subject<'_>, log: &Log, mut progress: impl FnMut(usize, 
                 match checked {
                     Ok((reach, lead)) => {
                         verified.smallest_lead = verified.smallest_lead.min(lead);
-                        if found.distance <= epsilon {
-                            verified.farthest = verified.farthest.max(reach);
+                        match found.distance <= epsilon {
+                            true => verified.farthest = verified.farthest.max(reach),
+                            false => verified.beyond += 1,
                         }
                     }
                     Err(why) => verified.failures.push(Failure {
@@ -195,10 +198,14 @@ impl Verified {
     /// What was found, in words: a line for what was looked at and one for each failure.
     pub fn lines(&self, header: &Header) -> Vec<String> {
         let mut lines = vec![format!(
-            "{} witnesses of {} broken examples ({} of them clean images that are misclassified): {}",
-            grouped(self.witnesses as u64),
+            "{} witnesses of {} broken examples ({} of them clean images that are misclassified){}: {}",
+            grouped((self.witnesses - self.beyond) as u64),
             grouped(self.broken as u64),
             grouped(self.clean as u64),
+            match self.beyond {
+                0 => String::new(),
+                beyond => format!(", and {} images beyond epsilon", grouped(beyond as u64)),
+            },
             match self.failures.len() {
                 0 => "every one lies in ball and box and is misclassified in f64".to_string(),
                 1 => "1 failure".into(),

@@ -144,6 +144,9 @@ pub fn cheap(suspect: &Suspect<'_>) -> Result<Vec<Flag>> {
     Ok(flags)
 }
 
+/// A check: what it finds.
+type Check = fn(&Suspect<'_>) -> Result<Vec<Flag>>;
+
 /// The checks that run attacks. `progress` hears what is being done, how many checks are done, and of how many.
 ///
 /// # Errors
@@ -152,7 +155,7 @@ pub fn costly(
     suspect: &Suspect<'_>,
     mut progress: impl FnMut(&'static str, usize, usize),
 ) -> Result<Vec<Flag>> {
-    let checks: [(&'static str, fn(&Suspect<'_>) -> Result<Vec<Flag>>); 6] = [
+    let checks: [(&'static str, Check); 6] = [
         ("batch sizes", batches::check_verdicts),
         ("FGSM against PGD", attacks::single_step),
         ("black-box attacks", attacks::black_box),
