@@ -7,7 +7,7 @@
 //! by its expansion at d + 5/2 (Euler and Maclaurin), to 3e-5.
 
 use super::Site;
-use super::square::{sign, window};
+use super::square::{places, sign, window};
 use crate::shape::Shape;
 use crate::tape::{Purpose, Var};
 
@@ -79,17 +79,18 @@ fn odd_window(query: usize, h: usize, w: usize) -> [usize; 2] {
     [odd(rows, h), odd(columns, w)]
 }
 
-/// The row of the table `window` for a query: positions, extents, upper rows, middles, rings' tail, scales, whether the
+/// The row of the table `window` for a query: places, extents, upper rows, middles, rings' tail, scales, whether the
 /// bumps may lie either way.
 pub(super) fn row_of(query: usize, h: usize, w: usize) -> [f64; COLUMNS] {
     let [rows, columns] = odd_window(query, h, w);
+    let [down, across] = places([h, w], [rows, columns]);
     let bumps = Bumps::new(rows, columns);
     // The whole sum is pi^2 / 6.
     let tail = std::f64::consts::PI.powi(2) / 6.0 - squares(1, bumps.rings);
     [
-        (h - rows + 1) as f64,
+        down,
         rows as f64,
-        (w - columns + 1) as f64,
+        across,
         columns as f64,
         bumps.upper as f64,
         bumps.middle(0) as f64,
