@@ -127,7 +127,7 @@ fn minimum_norm_attacks_find_what_the_packages_find() {
         // Where nothing was found the reference has NaN and we infinity.
         let (_, want) = subject.file.get(stored);
         let want: Vec<f64> = want.iter().map(|&x| if x.is_nan() { f64::INFINITY } else { x }).collect();
-        let far = |a: f64, b: f64| a != b && !((a - b).abs() <= 1e-3 * a.min(b));
+        let far = |a: f64, b: f64| a != b && ((a - b).abs() > 1e-3 * a.min(b) || a.is_nan() || b.is_nan());
         let count = found.iter().zip(&want).filter(|(a, b)| far(**a, **b)).count();
         let (here, there) = (median(&found), median(&want));
         println!("{stored}: median {here} here, {there} there; {count} of {} differ", want.len());

@@ -653,7 +653,8 @@ mod tests {
     #[test]
     fn records_that_lie_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let lies: [(&str, fn(&mut Unit)); 6] = [
+        type Lie = fn(&mut Unit);
+        let lies: [(&str, Lie); 6] = [
             ("attack 7", |unit| unit.attack = 7),
             ("example 9", |unit| unit.verdicts[1].at = 9),
             ("out of order", |unit| unit.verdicts[1].at = 0),
