@@ -67,13 +67,16 @@ struct Arguments {
     bench: bool,
 }
 
-/// Seconds at each point that a run may go on from.
+/// Seconds when the clean images were judged, and at the end of each attack.
 struct Clock(Instant, Vec<f64>);
 
 impl SuiteObserver for Clock {
     fn stands(&mut self, standing: &Standing) -> Result<()> {
-        self.1.resize(standing.robust.len() + 1, 0.0);
-        self.1[standing.robust.len()] = self.0.elapsed().as_secs_f64();
+        // Between the runs of an attack it is told of too.
+        if standing.runs == 0 {
+            self.1.resize(standing.robust.len() + 1, 0.0);
+            self.1[standing.robust.len()] = self.0.elapsed().as_secs_f64();
+        }
         Ok(())
     }
 }
