@@ -12,7 +12,7 @@ const MOST_STARS: usize = 2;
 /// Longest name that is looked up in the table.
 const MOST_NAME: usize = 512;
 /// Most forms of a name that are tried.
-const MOST_FORMS: usize = 64;
+const MOST_FORMS: usize = 24;
 
 /// A pattern and what it means.
 #[derive(Clone, Debug)]

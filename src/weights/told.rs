@@ -6,8 +6,8 @@ use crate::nn::architectures::{self, NORMALIZED};
 use crate::nn::{Architecture, Params};
 
 /// Most tensors of a file that is looked at, and the longest name of an architecture that is believed: the networks here
-/// have some hundreds of tensors, and each one is held against some twenty architectures.
-const MOST_TENSORS: usize = 4096;
+/// have some hundreds of tensors, and each one is held against several architectures.
+const MOST_TENSORS: usize = 2048;
 const MOST_NAME: usize = 80;
 
 /// The name of the architecture that a state dict is of, for images of `input` (rows, columns, channels) and so many
@@ -21,14 +21,18 @@ pub fn told(dict: &StateDict, names: &Names, input: [usize; 3], classes: usize) 
     let mut found = Vec::new();
     let candidates = if dict.tensors().count() > MOST_TENSORS { Vec::new() } else { candidates(dict) };
     for candidate in candidates {
-        for name in [candidate.clone(), format!("{candidate}{NORMALIZED}")] {
-            if let Ok(network) = architectures::by_name(&name, input, classes)
-                && holds(dict, names, network.as_ref())
-            {
-                // A file of a plain network fits the normalised one too, whose constants may be missing.
-                found.push(network.name());
-                break;
+        let held = |name: &str| {
+            let network = architectures::by_name(name, input, classes).ok()?;
+            Some((holds(dict, names, network.as_ref()), network.name()))
+        };
+        match held(&candidate) {
+            // A file of a plain network fits the normalised one too, whose constants may be missing.
+            Some((Held::All, name)) => found.push(name),
+            Some((Held::AndMore, _)) => {
+                let normalized = held(&format!("{candidate}{NORMALIZED}"));
+                found.extend(normalized.filter(|(held, _)| *held == Held::All).map(|(_, name)| name));
             }
+            _ => {}
         }
     }
     found.dedup();
@@ -54,15 +58,29 @@ pub fn told(dict: &StateDict, names: &Names, input: [usize; 3], classes: usize) 
     }
 }
 
-/// Whether the file holds the parameters of a network, of the right extents, and nothing else.
-fn holds(dict: &StateDict, names: &Names, network: &dyn Architecture) -> bool {
-    let Ok(params) = Params::of(network) else { return false };
+/// What a file holds of the parameters of a network.
+#[derive(PartialEq)]
+enum Held {
+    /// Not all, or of other extents.
+    NotAll,
+    /// All, and what means nothing to it.
+    AndMore,
+    /// All and nothing else.
+    All,
+}
+
+fn holds(dict: &StateDict, names: &Names, network: &dyn Architecture) -> Held {
+    let Ok(params) = Params::of(network) else { return Held::NotAll };
     let fit = Fit::of(dict, names, network, &params);
     let shapes = params.iter().zip(&fit.tensors).all(|(param, tensor)| match tensor {
         Some(tensor) => dict.get(tensor).is_some_and(|(dims, _)| fits(param, dims)),
         None => true,
     });
-    fit.foreign.is_empty() && fit.twice.is_none() && fit.missing(&params).is_empty() && shapes
+    match (shapes && fit.twice.is_none() && fit.missing(&params).is_empty(), fit.foreign.is_empty()) {
+        (true, true) => Held::All,
+        (true, false) => Held::AndMore,
+        (false, _) => Held::NotAll,
+    }
 }
 
 /// Names of networks that the file may be of, with the widths that its tensors have.
@@ -85,20 +103,23 @@ fn candidates(dict: &StateDict) -> Vec<String> {
         of_stem.min_by_key(|(name, _)| name.len()).map(|(_, dims)| dims[0])
     };
     if let Some(width) = outputs("conv1.weight") {
-        for name in [
-            "resnet18",
-            "resnet34",
-            "resnet18-imagenet",
-            "resnet34-imagenet",
-            "resnet50",
-            "resnet50-cifar",
-            "preact-resnet18",
-            "preact-resnet18-fast",
-            "preact-resnet18-gradalign",
-            "preact-resnet18-nobn",
-        ] {
-            add(format!("{name}-w{width}"));
-        }
+        // Which of the residual ones it could be is seen by a few names, and recording each of them would take long.
+        let has = |part: &str| dict.tensors().any(|(name, _)| name.contains(part));
+        let bottlenecks = has("layer1.0.conv3.");
+        let norms = ["shortcut.1.", "downsample.1."].into_iter().any(&has);
+        let residual: &[&str] = match (bottlenecks, norms, has("layer1.2.")) {
+            _ if !has("layer1.0.conv2.") => &[],
+            (true, ..) => &["resnet50", "resnet50-cifar"],
+            (false, true, true) => &["resnet34", "resnet34-imagenet"],
+            (false, true, false) => &["resnet18", "resnet18-imagenet"],
+            (false, false, _) => &[
+                "preact-resnet18",
+                "preact-resnet18-fast",
+                "preact-resnet18-gradalign",
+                "preact-resnet18-nobn",
+            ],
+        };
+        residual.iter().for_each(|name| add(format!("{name}-w{width}")));
     }
     for (name, end) in [
         ("vgg11-bn", "features.0.weight"),
@@ -123,8 +144,15 @@ fn candidates(dict: &StateDict) -> Vec<String> {
     {
         add(format!("wide-resnet-{}-{}", 6 * (last + 1) + 4, dims[0] / 16));
     }
-    for name in ["small-cnn", "lenet5", "mnist-madry", "mnist-fast"] {
-        add(name.to_string());
+    for (name, end) in [
+        ("small-cnn", "feature_extractor.conv1.weight"),
+        ("lenet5", "conv1.weight"),
+        ("mnist-madry", "conv1.weight"),
+        ("mnist-fast", "0.weight"),
+    ] {
+        if outputs(end).is_some() && dict.tensors().count() < 40 {
+            add(name.to_string());
+        }
     }
     // A perceptron: matrices alone, each of which gives what the next one takes.
     let matrices: Vec<&[usize]> =
