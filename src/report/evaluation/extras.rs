@@ -208,7 +208,9 @@ pub struct Curve {
 }
 
 /// Accuracy against epsilon: of the attacks that were run at several radii (from 0, the clean accuracy), and of each
-/// minimum-norm attack by the distances that it found.
+/// minimum-norm attack by the distances that it found. What was broken within epsilon before it came (by another attack of a
+/// suite, or by a run of its own towards another class) it did not look at: its distances say nothing of smaller radii
+/// then, and its curve begins at epsilon.
 pub fn epsilon_curves(header: &Header, outcomes: &Outcomes) -> Vec<Curve> {
     let mut curves = Vec::new();
     let swept: Vec<usize> = header.part(Part::Epsilon).collect();
@@ -220,10 +222,11 @@ pub fn epsilon_curves(header: &Header, outcomes: &Outcomes) -> Vec<Curve> {
         curves.push(Curve { name: header.attacks[first].name.clone(), points });
     }
     for at in header.part(Part::Attack).filter(|&at| header.attacks[at].minimum_norm) {
-        let (outcome, epsilon) = (&outcomes.attacks[at], header.attacks[at].threat());
-        let most = 2.0 * epsilon.map_or(0.0, |threat| threat.epsilon.value());
+        let (outcome, attacked) = (&outcomes.attacks[at], &header.attacks[at]);
+        let epsilon = attacked.threat().map_or(0.0, |threat| threat.epsilon.value());
+        let least = if attacked.goes_on || attacked.runs > 1 { epsilon } else { 0.0 };
         let points = (0..POINTS).map(|i| {
-            let radius = most * i as f64 / (POINTS - 1) as f64;
+            let radius = least + (2.0 * epsilon - least) * i as f64 / (POINTS - 1) as f64;
             let standing = outcome.distance.iter().filter(|&&distance| distance > radius).count();
             (radius, Accuracy::new(standing as u64, outcome.distance.len() as u64))
         });
