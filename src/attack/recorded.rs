@@ -275,7 +275,7 @@ impl RecordedAttack {
         freeze: bool,
     ) -> Tape {
         let tape = Tape::new();
-        record_ascent(attack, on, names, &tape, batch, freeze);
+        record_ascent(attack, on, names, names.draw(&tape, batch), batch, freeze);
         tape
     }
 
@@ -355,18 +355,19 @@ pub(super) fn record_batch<'t>(
     })
 }
 
-/// Records a step of ascent on `tape`, see [`RecordedAttack::record_step`].
-pub(super) fn record_ascent(
+/// Records a step of ascent on the tape of `draw`, see [`RecordedAttack::record_step`]; a network that draws random
+/// numbers draws them by it.
+pub(super) fn record_ascent<'t>(
     attack: &(impl Attack + ?Sized),
     on: Classifier<'_>,
     names: &Names,
-    tape: &Tape,
+    draw: Draw<'t>,
     batch: usize,
     freeze: bool,
 ) {
-    let images = on.images(batch);
+    let (tape, images) = (draw.example.tape(), on.images(batch));
     let (_, labels, current) = names.batch(tape, images);
-    let net = Net::new(tape, on.mode).with_draw(names.draw(tape, batch));
+    let net = Net::new(tape, on.mode).with_draw(draw);
     let logits = on.architecture.forward(&net, current);
     let losses = || ascended(attack, on, &net, names, current, logits);
     // A step goes by the gradient's direction alone, and in half precision it has to be in range.

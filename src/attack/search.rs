@@ -174,14 +174,21 @@ impl<'a, 't> Site<'a, 't> {
     /// As [`Site::logits`], of so many passes of the same images. Each draws random numbers of its own, and others in
     /// every step, where the network draws any; else they are one pass.
     pub fn passes(&self, images: Var<'t>, passes: usize) -> Vec<Var<'t>> {
+        self.drawing(|draw| {
+            let net = Net::new(self.tape, self.on.mode).with_draw(draw);
+            let pass = |_| self.on.architecture.verdict(self.on.architecture.forward(&net, images));
+            (0..passes).map(pass).collect()
+        })
+    }
+
+    /// What `record` records with a network that draws by what it is given, other numbers in every step. A network
+    /// that draws none does not ask which step it is.
+    fn drawing<R>(&self, record: impl FnOnce(Draw<'t>) -> R) -> R {
         let (counts, before) = (self.counts.get(), self.tape.nodes().len());
-        let net = Net::new(self.tape, self.on.mode).with_draw(self.draw());
-        let pass = |_| self.on.architecture.verdict(self.on.architecture.forward(&net, images));
-        let logits = (0..passes).map(pass).collect();
-        // A network that draws nothing does not ask which step it is.
+        let recorded = record(self.draw());
         let draws = self.tape.nodes()[before..].iter().any(|node| matches!(node.op, Op::Random { .. }));
         self.counts.set(counts || draws);
-        logits
+        recorded
     }
 
     /// Columns of the logits.
@@ -363,6 +370,6 @@ where
     }
 
     fn step<'t>(&self, site: &Site<'_, 't>) {
-        record_ascent(&*self.0, site.on, &site.names, site.tape, site.batch, true);
+        site.drawing(|draw| record_ascent(&*self.0, site.on, &site.names, draw, site.batch, true));
     }
 }
