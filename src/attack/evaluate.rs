@@ -433,24 +433,11 @@ impl Evaluation {
         verdicts: &mut Verdicts,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let standing: Vec<usize> = (0..examples.len()).filter(|&i| verdicts.robust[i]).collect();
-        self.run_once([run, runs], standing, (examples, labels), seed, verdicts, observer)
-    }
-
-    /// A run of the attack on the examples at `standing`.
-    fn run_once(
-        &self,
-        [run, runs]: [u32; 2],
-        standing: Vec<usize>,
-        (examples, labels): (&[u32], &[u32]),
-        seed: u64,
-        verdicts: &mut Verdicts,
-        observer: &mut dyn Observer,
-    ) -> Result<()> {
+        let mut standing: Vec<usize> = (0..examples.len()).filter(|&i| verdicts.robust[i]).collect();
+        let count = standing.len();
         let behind = run as usize * examples.len();
-        let all = behind + standing.len() * (runs - run) as usize;
-        let (count, mut standing, mut kept) = (standing.len(), standing, BTreeMap::new());
-        let (mut done, mut dropped) = (0, 0);
+        let all = behind + count * (runs - run) as usize;
+        let (mut kept, mut done, mut dropped) = (BTreeMap::new(), 0, 0);
         while done < self.steps && !standing.is_empty() {
             let more = self.steps_between_looks.min(self.steps - done);
             let last = done + more == self.steps;
