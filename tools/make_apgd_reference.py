@@ -3,7 +3,7 @@
     python3 -m venv venv && venv/bin/pip install torch numpy safetensors pyautoattack
     venv/bin/python tools/make_apgd_reference.py
 
-Weights, images and starting noise are not stored: they are drawn by `draw` below, which is src/philox.rs. tests/apgd_reference.rs
+Weights, images and starting noise are not stored: they are drawn by `draw` below, which is src/philox.rs. tests/attacks/apgd_reference.rs
 draws the same and holds adamant's APGD against these numbers, run by run and for runs of several lengths (each of which
 has windows of its own): the best loss of each example, and whether it was broken. The radius is the one that adamant's
 projections use.

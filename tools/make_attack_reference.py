@@ -4,7 +4,7 @@
     venv/bin/python tools/make_attack_reference.py
 
 In float64, on the first images of the sample that models/mnist-fast-pgd classifies right. Stored are images of the
-attacks in a ball, and distances of the minimum-norm attacks (NaN where nothing was found); tests/attack_reference.rs holds
+attacks in a ball, and distances of the minimum-norm attacks (NaN where nothing was found); tests/attacks/packages.rs holds
 adamant's attacks against them. Where a package has a bug that the attack here has not, it is mended below, each with a
 word why. FAB's projections of random points are stored whole.
 """

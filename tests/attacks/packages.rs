@@ -1,72 +1,36 @@
 //! Attacks against what torchattacks, Foolbox and the authors' FAB find on the same network and images
 //! (tools/make_attack_reference.py), image by image, in f64; minimum norms against the exact ones of a linear model.
 
-mod reference;
-
-use adamant::attack::{
-    self, Classifier, Evaluation, Inputs, Norm, Search, ThreatModel, Verdicts, towards_hyperplane,
-};
-use adamant::data::Dataset;
+use crate::house::{House, named};
+use crate::reference::Reference;
+use adamant::attack::{Classifier, Evaluation, Inputs, Norm, Search, Verdicts, towards_hyperplane};
+use adamant::nn::Mode;
 use adamant::nn::architectures::Mlp;
-use adamant::nn::{Architecture, Mode, Params, architectures};
 use adamant::plan::Precision;
 use adamant::tape::Purpose;
-use adamant::train::{checkpoint, examples};
 use adamant::{DType, Device, Host, Plan, Store, Tape, data, philox};
-use reference::Reference;
-use std::path::Path;
 
-/// The hardened network of the house, in f64, and the images the reference was computed on.
-struct Subject {
+/// The images the reference was computed on, in f64, and what it found.
+struct Reported {
     file: Reference,
-    store: Store,
-    architecture: Box<dyn Architecture>,
-    data: Dataset,
-    examples: Vec<u32>,
+    house: House,
 }
 
-impl Subject {
-    fn new() -> Subject {
+impl Reported {
+    fn new() -> Reported {
         let file = Reference::open("attacks");
-        let data = data::load("mnist").unwrap().test;
-        let architecture = architectures::by_name("mnist-fast", data.image, data.classes).unwrap();
-        let params = Params::of(architecture.as_ref()).unwrap();
-        let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mnist-fast-pgd/weights.safetensors");
-        let weights = checkpoint::load_weights(&weights, architecture.as_ref(), &params).unwrap();
-        let store = Store::new(&Device::reference());
-        checkpoint::put_weights(&store, &params, &weights).unwrap();
-        examples::put(&store, "test", &data).unwrap();
         let examples = file.get("examples").1.into_iter().map(|example| example as u32).collect();
-        Subject { file, store, architecture, data, examples }
+        Reported { file, house: House::of(&Device::reference(), examples) }
     }
 
     fn compiled(&self, name: &str, norm: Norm, epsilon: &str) -> Evaluation {
-        let search = named(name, norm, epsilon);
-        let on = Classifier {
-            architecture: self.architecture.as_ref(),
-            mode: Mode::Eval,
-            examples: self.data.len(),
-            inputs: Inputs::Images,
-            precision: Precision::F32,
-        };
-        Evaluation::compile_search(&self.store, &*search, on, "test", self.examples.len()).unwrap()
-    }
-
-    fn labels(&self) -> Vec<u32> {
-        self.examples.iter().map(|&example| self.data.labels[example as usize]).collect()
+        self.house.judge(&*named(name, norm, epsilon), self.house.examples.len()).unwrap()
     }
 
     /// How far the nearest image that breaks each example is. The radius is 0, so that none is dropped for being near.
     fn distances(&self, name: &str, norm: Norm) -> Vec<f64> {
-        let judge = self.compiled(name, norm, "0");
-        judge.run(&self.examples, &self.labels(), 1, 1, |_, _| {}).unwrap().distance
+        self.house.verdicts(&*named(name, norm, "0"), self.house.examples.len()).distance
     }
-}
-
-/// A single attack of the registry.
-fn named(name: &str, norm: Norm, epsilon: &str) -> Box<dyn Search> {
-    let threat = ThreatModel { norm, epsilon: epsilon.parse().unwrap() };
-    attack::by_name(name, &threat, 10).unwrap().attacks.remove(0).search
 }
 
 fn median(values: &[f64]) -> f64 {
@@ -77,15 +41,15 @@ fn median(values: &[f64]) -> f64 {
 
 #[test]
 fn attacks_in_a_ball_end_at_torchattacks_images() {
-    let subject = Subject::new();
+    let reported = Reported::new();
     for (name, stored) in [("bim-7", "bim"), ("mi-fgsm-7", "mi-fgsm"), ("ni-fgsm-7", "ni-fgsm")] {
-        let evaluation = subject.compiled(&format!("{name}:step=0.02"), Norm::Linf, "0.1");
-        let found = evaluation.images(&subject.examples, 1).unwrap();
-        let (_, want) = subject.file.get(stored);
+        let evaluation = reported.compiled(&format!("{name}:step=0.02"), Norm::Linf, "0.1");
+        let found = evaluation.images(&reported.house.examples, 1).unwrap();
+        let (_, want) = reported.file.get(stored);
         let mut compared = 0;
         for (found, want) in found.iter().zip(want.chunks(28 * 28)) {
             // Here what is broken stays as it is; there it goes on.
-            if found.adversarial_prediction.0 != subject.data.labels[found.example as usize] {
+            if found.adversarial_prediction.0 != reported.house.data.labels[found.example as usize] {
                 continue;
             }
             compared += 1;
@@ -98,9 +62,9 @@ fn attacks_in_a_ball_end_at_torchattacks_images() {
 
 #[test]
 fn ten_steps_of_deepfool_lead_where_torchattacks_steps_lead() {
-    let subject = Subject::new();
-    let found = subject.compiled("deepfool-10", Norm::L2, "0").images(&subject.examples, 1).unwrap();
-    let (_, want) = subject.file.get("deepfool.l2");
+    let reported = Reported::new();
+    let found = reported.compiled("deepfool-10", Norm::L2, "0").images(&reported.house.examples, 1).unwrap();
+    let (_, want) = reported.file.get("deepfool.l2");
     for (found, want) in found.iter().zip(want) {
         let distance = Norm::L2.distance(&found.clean, &found.adversarial);
         assert!((distance - want).abs() <= 1e-6 * want, "example {}: {distance}, not {want}", found.example);
@@ -109,7 +73,7 @@ fn ten_steps_of_deepfool_lead_where_torchattacks_steps_lead() {
 
 #[test]
 fn minimum_norm_attacks_find_what_the_packages_find() {
-    let subject = Subject::new();
+    let reported = Reported::new();
     // How far a median may be off, and how many images may differ by more than a thousandth: a search that goes up and
     // down for a hundred steps tells apart images whose gradients differ in the last bit.
     let mut wrong = Vec::new();
@@ -123,9 +87,9 @@ fn minimum_norm_attacks_find_what_the_packages_find() {
         ("fab-20", "fab.l2", Norm::L2, 1e-4, 1),
         ("fab-20", "fab.l1", Norm::L1, 1e-4, 1),
     ] {
-        let found = subject.distances(name, norm);
+        let found = reported.distances(name, norm);
         // Where nothing was found the reference has NaN and we infinity.
-        let (_, want) = subject.file.get(stored);
+        let (_, want) = reported.file.get(stored);
         let want: Vec<f64> = want.iter().map(|&x| if x.is_nan() { f64::INFINITY } else { x }).collect();
         let far = |a: f64, b: f64| a != b && ((a - b).abs() > 1e-3 * a.min(b) || a.is_nan() || b.is_nan());
         let count = found.iter().zip(&want).filter(|(a, b)| far(**a, **b)).count();
@@ -139,7 +103,7 @@ fn minimum_norm_attacks_find_what_the_packages_find() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // Foolbox projects into the L1 ball and then into the box, which can leave it short (Croce and Hein 2021, "Mind the
     // box"): more images are broken here.
-    let (found, want) = (subject.distances("fmn", Norm::L1), subject.file.get("fmn.l1").1);
+    let (found, want) = (reported.distances("fmn", Norm::L1), reported.file.get("fmn.l1").1);
     println!("fmn.l1: {found:?} here, {want:?} there");
     assert!(found.iter().filter(|x| x.is_finite()).count() >= want.iter().filter(|x| x.is_finite()).count());
 }

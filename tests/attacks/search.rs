@@ -1,17 +1,11 @@
 //! Attacks that remember something of each example: rows move between batches, and nothing changes by it.
 
+use crate::house::{House, threat};
 use adamant::attack::{
-    Ascending, Attack, Classifier, Evaluation, Inputs, Norm, Observer, Pgd, Search, Site, ThreatModel,
-    Verdicts, Witness,
+    Ascending, Attack, Evaluation, Norm, Observer, Pgd, Search, Site, ThreatModel, Witness,
 };
-use adamant::data::Dataset;
-use adamant::nn::architectures;
-use adamant::nn::{Architecture, Mode, Params};
-use adamant::plan::Precision;
 use adamant::tape::Purpose;
-use adamant::train::{checkpoint, examples};
-use adamant::{Device, Result, Store, data};
-use std::path::Path;
+use adamant::{Device, Result};
 
 const IMAGES: usize = 120;
 
@@ -20,6 +14,14 @@ struct Walk {
     threat: ThreatModel,
     steps: usize,
     looks: usize,
+    /// Numbers in its table; there should be one for each step.
+    lengths: usize,
+}
+
+impl Walk {
+    fn new(epsilon: &str, looks: usize) -> Walk {
+        Walk { threat: threat(Norm::Linf, epsilon), steps: 12, looks, lengths: 12 }
+    }
 }
 
 impl Search for Walk {
@@ -52,7 +54,7 @@ impl Search for Walk {
     }
 
     fn tables(&self) -> Vec<(&'static str, Vec<f64>)> {
-        vec![("length", (0..self.steps).map(|step| 0.2 / (1.0 + step as f64)).collect())]
+        vec![("length", (0..self.lengths).map(|step| 0.2 / (1.0 + step as f64)).collect())]
     }
 
     fn start<'t>(&self, site: &Site<'_, 't>) {
@@ -119,75 +121,37 @@ impl Search for Looked<'_> {
     }
 }
 
-/// The hardened network of the house and test images of its sample.
-struct Subject {
-    store: Store,
-    architecture: Box<dyn Architecture>,
-    data: Dataset,
-}
-
-impl Subject {
-    fn new(device: &Device) -> Subject {
-        let data = data::load("mnist").unwrap().test;
-        let architecture = architectures::by_name("mnist-fast", data.image, data.classes).unwrap();
-        let params = Params::of(architecture.as_ref()).unwrap();
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mnist-fast-pgd/weights.safetensors");
-        let weights = checkpoint::load_weights(&file, architecture.as_ref(), &params).unwrap();
-        let store = Store::new(device);
-        checkpoint::put_weights(&store, &params, &weights).unwrap();
-        examples::put(&store, "test", &data).unwrap();
-        Subject { store, architecture, data }
-    }
-
-    fn verdicts(&self, search: &dyn Search, batch: usize, observer: impl Observer) -> Result<Verdicts> {
-        let on = Classifier {
-            architecture: self.architecture.as_ref(),
-            mode: Mode::Eval,
-            examples: self.data.len(),
-            inputs: Inputs::Images,
-            precision: Precision::F32,
-        };
-        let judge = Evaluation::compile_search(&self.store, search, on, "test", batch)?;
-        let all: Vec<u32> = (0..IMAGES as u32).collect();
-        judge.run(&all, &self.data.labels[..IMAGES], 1, 3, observer)
-    }
-}
-
-fn threat(norm: Norm, epsilon: &str) -> ThreatModel {
-    ThreatModel { norm, epsilon: epsilon.parse().unwrap() }
-}
-
 #[test]
 fn neither_looks_nor_batches_change_a_verdict() {
     for device in [Device::cpu(), Device::gpu(&Device::adapters()[0]).unwrap()] {
-        let subject = Subject::new(&device);
-        let walk = |looks| Walk { threat: threat(Norm::Linf, "0.7"), steps: 12, looks };
-        let want = subject.verdicts(&walk(12), IMAGES, |_, _| {}).unwrap();
+        let house = House::new(&device, IMAGES);
+        let walk = |looks| Walk::new("0.7", looks);
+        let want = house.verdicts(&walk(12), IMAGES);
         let broken = want.clean_count() - want.robust_count();
         assert!(broken > 5, "the walk breaks {broken} images: too few to tell anything by");
         for (looks, batch) in [(12, 7), (5, IMAGES), (5, 7), (1, 50)] {
-            let got = subject.verdicts(&walk(looks), batch, |_, _| {}).unwrap();
+            let got = house.verdicts(&walk(looks), batch);
             // A look may find an image broken that a later step would have left: the walk climbs the loss alone.
             let lost = (0..IMAGES).filter(|&i| got.robust[i] && !want.robust[i]).count();
             assert_eq!(lost, 0, "a look every {looks}, batches of {batch}, {}", device.describe());
         }
         // The same looks: the same to the bit.
-        let want = subject.verdicts(&walk(5), IMAGES, |_, _| {}).unwrap();
-        assert_eq!(subject.verdicts(&walk(5), 7, |_, _| {}).unwrap(), want, "{}", device.describe());
+        let want = house.verdicts(&walk(5), IMAGES);
+        assert_eq!(house.verdicts(&walk(5), 7), want, "{}", device.describe());
     }
 }
 
 #[test]
 fn ascent_that_is_looked_at_is_the_same_ascent() {
-    let subject = Subject::new(&Device::cpu());
+    let house = House::new(&Device::cpu(), IMAGES);
     for (norm, epsilon, step) in [(Norm::Linf, "0.3", "0.05"), (Norm::L2, "2", "0.4"), (Norm::L1, "20", "5")]
     {
         let threat = threat(norm, epsilon);
         let pgd = Pgd { threat, steps: 10, step_size: step.parse().unwrap(), random_start: true };
-        let whole = subject.verdicts(&Ascending(&pgd), 50, |_, _| {}).unwrap();
+        let whole = house.verdicts(&Ascending(&pgd), 50);
         assert!(whole.robust_count() < whole.clean_count(), "{} breaks nothing", pgd.line());
         for (looks, batch) in [(3, 50), (1, 11)] {
-            let looked = subject.verdicts(&Looked(Ascending(&pgd), looks), batch, |_, _| {}).unwrap();
+            let looked = house.verdicts(&Looked(Ascending(&pgd), looks), batch);
             assert_eq!(looked, whole, "{}, a look every {looks}", pgd.line());
         }
     }
@@ -219,16 +183,16 @@ impl Observer for &mut Checks {
 
 #[test]
 fn every_broken_example_has_one_witness_and_progress_ends_at_the_end() {
-    let subject = Subject::new(&Device::cpu());
-    let walk = Walk { threat: threat(Norm::Linf, "0.4"), steps: 12, looks: 5 };
+    let house = House::new(&Device::cpu(), IMAGES);
+    let walk = Walk::new("0.4", 5);
     let mut checks = Checks { threat: Some(walk.threat.clone()), ..Checks::default() };
-    let verdicts = subject.verdicts(&walk, 50, &mut checks).unwrap();
+    let verdicts = house.observed(&walk, 50, 1, &mut checks).unwrap();
     let mut told: Vec<usize> = checks.witnesses.iter().map(|witness| witness.0).collect();
     told.sort_unstable();
     let broken: Vec<usize> = (0..IMAGES).filter(|&i| !verdicts.robust[i]).collect();
     assert_eq!(told, broken);
     for &(at, prediction, distance) in &checks.witnesses {
-        assert_ne!(prediction, subject.data.labels[at]);
+        assert_ne!(prediction, house.labels[at]);
         assert_eq!(verdicts.distance[at], distance);
         assert_eq!(distance == 0.0, !verdicts.correct[at]);
     }
@@ -239,35 +203,27 @@ fn every_broken_example_has_one_witness_and_progress_ends_at_the_end() {
 
 #[test]
 fn a_table_of_another_length_is_refused() {
-    struct Short(Walk);
-    impl Search for Short {
-        fn name(&self) -> String {
-            self.0.name()
-        }
-        fn threat(&self) -> &ThreatModel {
-            self.0.threat()
-        }
-        fn line(&self) -> String {
-            self.0.line()
-        }
-        fn steps(&self) -> usize {
-            self.0.steps()
-        }
-        fn is_random(&self) -> bool {
-            self.0.is_random()
-        }
-        fn tables(&self) -> Vec<(&'static str, Vec<f64>)> {
-            vec![("length", vec![0.1; 5])]
-        }
-        fn start<'t>(&self, site: &Site<'_, 't>) {
-            self.0.start(site);
-        }
-        fn step<'t>(&self, site: &Site<'_, 't>) {
-            self.0.step(site);
-        }
-    }
-    let subject = Subject::new(&Device::cpu());
-    let walk = Walk { threat: threat(Norm::Linf, "0.4"), steps: 12, looks: 12 };
-    let error = subject.verdicts(&Short(walk), 50, |_, _| {}).unwrap_err().to_string();
+    let house = House::new(&Device::cpu(), IMAGES);
+    let walk = Walk { lengths: 5, ..Walk::new("0.4", 12) };
+    let error = house.judge(&walk, 50).err().unwrap().to_string();
     assert!(error.contains("length") && error.contains('5'), "{error}");
+}
+
+#[test]
+fn a_network_that_draws_random_numbers_draws_others_in_every_step() {
+    let pgd = Pgd {
+        threat: threat(Norm::Linf, "0.3"),
+        steps: 4,
+        step_size: "0.1".parse().unwrap(),
+        random_start: true,
+    };
+    let mut house = House::new(&Device::cpu(), IMAGES);
+    // The step, and whether it looks up what random numbers of its own are counted by.
+    let counts = |house: &House| {
+        let [_, _, step, ..] = Evaluation::schedules(&pgd, house.on(), "test", 8).unwrap();
+        step.tensors.iter().any(|tensor| tensor.name.ends_with(".counters"))
+    };
+    assert!(!counts(&house), "a network that draws none would look them up for nothing");
+    house.drop_pixels();
+    assert!(counts(&house), "{} steps would go by the same numbers", pgd.steps);
 }
