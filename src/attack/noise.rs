@@ -34,6 +34,10 @@ impl Search for Noise {
         true
     }
 
+    fn uses_gradients(&self) -> bool {
+        false
+    }
+
     fn start<'t>(&self, site: &Site<'_, 't>) {
         site.keep("broken", site.tape.fill(site.per_example(), 0.0));
         site.keep_adversarial(site.x());

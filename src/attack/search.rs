@@ -56,6 +56,11 @@ pub trait Search: Send + Sync {
     /// Whether it draws random numbers, so that restarts differ.
     fn is_random(&self) -> bool;
 
+    /// Whether it goes by gradients. What does not ought to find no more.
+    fn uses_gradients(&self) -> bool {
+        true
+    }
+
     /// Runs that differ in more than random numbers, as in the class each goes for ([`Site::run`]): an evaluation does
     /// all of them for each restart, each on the examples that still stand.
     fn runs(&self, _classes: usize) -> u32 {

@@ -89,6 +89,10 @@ impl Search for Square {
         true
     }
 
+    fn uses_gradients(&self) -> bool {
+        false
+    }
+
     fn constants(&self, image: [usize; 3]) -> Vec<(&'static str, Shape, Vec<f64>)> {
         let [h, w, _] = extents(image);
         let count = |n: usize| (0..n).map(|i| i as f64).collect();

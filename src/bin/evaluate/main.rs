@@ -155,8 +155,15 @@ fn evaluate(
         eprintln!("what was evaluated is saved; when that is mended, go on with\n  {resume}");
     })?;
     let outcomes = Outcomes::of(&header, &units);
-    let measure =
-        Measure { request, subject, store: &store, header: &header, outcomes: &outcomes, threat: &threat };
+    let measure = Measure {
+        request,
+        subject,
+        store: &store,
+        header: &header,
+        attempts: &assessment.attempts,
+        outcomes: &outcomes,
+        threat: &threat,
+    };
     let extras = measure.extras(&units, cheap, costly)?;
     let results = Results::of(&header, &outcomes, &extras, data);
     say!("\n{}", results.text());

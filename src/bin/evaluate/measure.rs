@@ -7,7 +7,7 @@ use super::with_subject;
 use adamant::attack::{Evaluation, Pgd, ThreatModel};
 use adamant::report::Progress;
 use adamant::report::evaluation::{
-    Extras, Header, Outcomes, Passes, Subject, Unit, corrupted, extras, extras::Margins,
+    Attempt, Extras, Header, Outcomes, Passes, Subject, Unit, corrupted, extras, extras::Margins,
 };
 use adamant::report::honesty::{self, Suspect};
 use adamant::{Error, Result, Store};
@@ -27,6 +27,7 @@ pub(crate) struct Measure<'a> {
     pub(crate) subject: Subject<'a>,
     pub(crate) store: &'a Store,
     pub(crate) header: &'a Header,
+    pub(crate) attempts: &'a [Attempt],
     pub(crate) outcomes: &'a Outcomes,
     pub(crate) threat: &'a ThreatModel,
 }
@@ -81,6 +82,8 @@ impl Measure<'_> {
             seed,
         };
         extras.flags = honesty::cheap(&suspect)?;
+        let searches = self.attempts.iter().map(|attempt| attempt.search.as_ref());
+        extras.flags.extend(honesty::counted(header, self.outcomes, searches, subject.data.kind()));
         if costly {
             extras.flags.extend(honesty::costly(&suspect, |what, done, all| {
                 bar.working(&format!("checks: {what}"), done as u64, all as u64);

@@ -15,7 +15,7 @@ const STEPS: usize = 20;
 const LARGE_STEPS: usize = 60;
 
 /// Whether so many images of so many are worth telling of.
-fn matters(count: usize, all: usize) -> bool {
+pub(super) fn matters(count: usize, all: usize) -> bool {
     count >= 2 && count as f64 > DIFFERENCE * all as f64
 }
 

@@ -8,8 +8,11 @@
 
 mod attacks;
 mod batches;
+mod counted;
 mod gradients;
 mod outputs;
+
+pub use counted::counted;
 
 use crate::attack::{Search, ThreatModel};
 use crate::error::Result;
@@ -37,6 +40,8 @@ pub enum Kind {
     FewClasses,
     /// An attack without gradients finds what those with them do not.
     BlackBox,
+    /// The same, by little, within the evaluation: its figure counts them.
+    BlackBoxCounted,
     /// One step finds what many do not.
     SingleStep,
     /// Another network's adversarial images break what attacks on this one do not.
@@ -60,6 +65,7 @@ impl Kind {
             Kind::BatchSize => "verdicts depend on the batch size",
             Kind::FewClasses => "too few classes",
             Kind::BlackBox => "black-box beats white-box",
+            Kind::BlackBoxCounted => "black-box finds what white-box does not",
             Kind::SingleStep => "single step beats iterated",
             Kind::Transfer => "transfer beats white-box",
             Kind::MoreSteps => "more steps or restarts still help",
@@ -67,9 +73,9 @@ impl Kind {
         }
     }
 
-    /// Whether it says that figures may be wrong, and not only what losses were left out.
+    /// Whether it says that figures may be wrong, and not only what lies behind them.
     pub fn is_warning(self) -> bool {
-        self != Kind::FewClasses
+        !matches!(self, Kind::FewClasses | Kind::BlackBoxCounted)
     }
 }
 
