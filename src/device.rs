@@ -174,6 +174,11 @@ impl Device {
         matches!(self.kind, Kind::Gpu(_))
     }
 
+    /// Whether it computes in f64.
+    pub fn is_f64(&self) -> bool {
+        matches!(self.kind, Kind::Reference)
+    }
+
     /// How often the host and this device have talked so far.
     pub fn counters(&self) -> Counters {
         match &self.kind {

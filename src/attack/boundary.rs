@@ -9,7 +9,8 @@ use crate::tape::Var;
 pub(super) struct Boundary<'t> {
     /// Gradient by the image of the other class's logit less the label's, as the images.
     pub normal: Var<'t>,
-    /// That difference at the image, `[B,1,1,1]`: negative where the label's is the larger.
+    /// That difference at the image, less what another class has to be ahead by (lead.rs), `[B,1,1,1]`: negative where the
+    /// label's is the larger.
     pub excess: Var<'t>,
 }
 
@@ -25,7 +26,8 @@ pub(super) fn towards<'t>(
 ) -> Boundary<'t> {
     let difference = target - site.labels.one_hot(site.classes());
     let normal = site.ball.along(site.tape.weighted_grad(logits, difference, &[images])[0]);
-    Boundary { normal, excess: (logits * difference).sum(&[1]).reshape(site.per_example()) }
+    let excess = (logits * difference).sum(&[1]) - site.needed(logits);
+    Boundary { normal, excess: excess.reshape(site.per_example()) }
 }
 
 /// The nearest boundary at `images` in a norm, of those to the [`CANDIDATES`] classes of the largest logits there: a

@@ -126,7 +126,9 @@ impl Search for Cw {
         let logits = site.logits(image);
         let distance = norm(Norm::L2, image - x);
         let margin = margin(site, logits).reshape(one);
-        let loss = (image - x).square().sum_per_example() + margin.max(site.tape.fill(one, -self.kappa)) * c;
+        // The gradient of max(margin, -kappa) is that of the margin, or nothing.
+        let short = (margin + site.needed(logits).reshape(one)).greater(site.tape.fill(one, -self.kappa));
+        let loss = (image - x).square().sum_per_example() + margin * short * c;
         let gradient = site.tape.grad(loss, &[w])[0];
 
         let wrong = site.correct(logits).affine(-1.0, 1.0);

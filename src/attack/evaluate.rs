@@ -2,12 +2,12 @@
 
 use super::recorded::record_batch;
 use super::search::{self, Ascending, Search, Site, constant_name, is_state, table_name};
-use super::{Attack, Classifier, Inputs, Names, ThreatModel};
+use super::{Attack, Classifier, Inputs, Names, ThreatModel, lead};
 use crate::error::{Error, Result};
 use crate::nn::Net;
 use crate::plan::{Options, Plan, Program, Schedule, Step, largest_batch};
 use crate::shape::{DType, Shape};
-use crate::tape::{Augment, Tape};
+use crate::tape::{Augment, Tape, Var};
 use crate::tensor::{Host, Store};
 use std::collections::BTreeMap;
 
@@ -23,25 +23,79 @@ pub fn logits(
     examples: &[u32],
     batch: usize,
 ) -> Result<Vec<f32>> {
-    let names = |batch: usize| Names::new(&format!("logits {batch} {data}"), data);
+    of_clean("logits", store, on, data, (examples, 0), batch, |_, logits, _| logits)
+}
+
+/// What is predicted of clean images, as an [`Evaluation`] with this seed judges them in its first run.
+///
+/// # Errors
+/// As [`Plan::compile`], and of the device.
+pub fn clean_predictions(
+    store: &Store,
+    on: Classifier<'_>,
+    data: &str,
+    examples: &[u32],
+    seed: u64,
+    batch: usize,
+) -> Result<Vec<u32>> {
+    let all = of_clean("clean", store, on, data, (examples, seed), batch, |names, logits, labels| {
+        predicted(names, on.architecture.verdict(logits), labels, None)
+    })?;
+    Ok(all.into_iter().map(|class| class as u32).collect())
+}
+
+/// What `of` makes of the logits and the labels of each batch of clean images, a row an example; its tensors' names begin
+/// with `prefix`.
+fn of_clean(
+    prefix: &str,
+    store: &Store,
+    on: Classifier<'_>,
+    data: &str,
+    (examples, seed): (&[u32], u64),
+    batch: usize,
+    of: impl for<'t> Fn(&Names, Var<'t>, Var<'t>) -> Var<'t>,
+) -> Result<Vec<f32>> {
+    let names = |batch: usize| Names::new(&format!("{prefix} {batch} {data}"), data);
     let record = |batch: usize| {
         let (tape, names) = (Tape::new(), names(batch));
+        let draw = names.draw(&tape, batch);
         let all = tape.source(&names.images(), on.images(batch).with(0, on.examples), on.inputs.dtype());
-        let x = all.gather_rows(names.draw(&tape, batch).example);
-        let logits = on.architecture.forward(&Net::new(&tape, on.mode), x);
-        tape.assign(&names.of("logits"), logits);
+        let labels = tape.source(&names.all_labels(), [on.examples], DType::U32);
+        let net = Net::new(&tape, on.mode).with_draw(draw);
+        let logits = on.architecture.forward(&net, all.gather_rows(draw.example));
+        tape.assign(&names.of("outputs"), of(&names, logits, labels.gather_rows(draw.example)));
         Schedule::new(&tape, true)
     };
     let batch = largest_batch(store, batch, record).unwrap_or(1);
     let (plan, names) = (Plan::of(record(batch)?, store)?, names(batch));
+    let put = |what: &str, values: &[u32]| match store.get(&names.of(what)) {
+        Some(_) => store.write_u32(&names.of(what), values),
+        None => Ok(()),
+    };
+    if store.get(&names.of(lead::LEAD)).is_some() {
+        store.put(&names.of(lead::LEAD), Shape::scalar(), &Host::F64(vec![lead::on(store.device())]))?;
+    }
+    put("key", &[seed as u32, (seed >> 32) as u32])?;
+    put("counter", &[0, 0])?;
     let mut all = Vec::new();
     for chunk in examples.chunks(batch) {
         store.write_u32(&names.of("example"), &padded(chunk, batch))?;
         plan.run()?;
-        let logits = store.read_f32(&names.of("logits"))?;
-        all.extend(&logits[..chunk.len() * on.architecture.classes()]);
+        let read = store.read(&[&names.of("outputs")])?;
+        for outputs in read.into_iter().map(Host::into_f32) {
+            all.extend(&outputs[..outputs.len() / batch * chunk.len()]);
+        }
     }
     Ok(all)
+}
+
+/// The class that counts as predicted by what decides, u32 `[B]`: see lead.rs.
+fn predicted<'t>(names: &Names, verdict: Var<'t>, labels: Var<'t>, wants: Option<u32>) -> Var<'t> {
+    let judged = match wants {
+        None => lead::raised(names, verdict, labels.one_hot(verdict.shape()[1])),
+        Some(class) => lead::lowered(names, verdict, lead::marked(verdict, class)),
+    };
+    judged.argmax()
 }
 
 /// The examples, the last one repeated to fill the batch.
@@ -207,7 +261,15 @@ impl Evaluation {
             let net = Net::new(&tape, on.mode).with_draw(names.draw(&tape, batch));
             let logits = on.architecture.forward(&net, x);
             let verdict = on.architecture.verdict(logits);
-            tape.assign(&names.of("prediction"), verdict.argmax());
+            tape.assign(
+                &names.of("prediction"),
+                predicted(
+                    &names,
+                    verdict,
+                    names.source(&tape, "labels", [batch], DType::U32),
+                    search.wants(),
+                ),
+            );
             tape.assign(&names.of("confidence"), verdict.softmax().amax(&[1]).reshape([batch]));
             Schedule::new(&tape, true)
         };
@@ -285,6 +347,7 @@ impl Evaluation {
         };
         let radius = on.projection_radius(search.threat(), search.threat().epsilon.value());
         evaluation.put("radius", Shape::scalar(), Host::F64(vec![radius]))?;
+        evaluation.put(lead::LEAD, Shape::scalar(), Host::F64(vec![lead::on(store.device())]))?;
         evaluation.put("step", Shape::scalar(), Host::F64(vec![search.step_size()]))?;
         let steps = evaluation.steps as u32;
         evaluation.put(search::SAME, [steps as usize + 1], Host::U32((0..=steps).collect()))?;
@@ -322,8 +385,12 @@ impl Evaluation {
         self.put(search::RESTART, Shape::scalar(), Host::F64(vec![f64::from(run / self.runs)]))?;
         self.put(search::NOW, [1], Host::U32(vec![done as u32]))?;
         if done == 0 {
-            let counters = (1..=self.steps as u32).flat_map(|step| [run, step]).collect();
-            self.put(search::COUNTERS, [self.steps, 2], Host::U32(counters))?;
+            let known = |pass: &usize| self.store.get(&self.names.of(&search::counters(*pass))).is_some();
+            for pass in (0..).take_while(|pass| *pass == 0 || known(pass)) {
+                let rows = self.steps as u32 + 1;
+                let counters = (0..rows).flat_map(|step| [run, pass as u32 * rows + step]).collect();
+                self.put(&search::counters(pass), [rows as usize, 2], Host::U32(counters))?;
+            }
         }
         Ok(())
     }

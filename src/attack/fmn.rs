@@ -81,6 +81,7 @@ impl Search for Fmn {
         let logits = site.logits(current);
         let margin = margin(site, logits).reshape(one);
         let gradient = site.ball.along(site.tape.grad(margin.scale(-1.0), &[current])[0]);
+        let margin = margin + site.needed(logits).reshape(one);
         let wrong = site.correct(logits).affine(-1.0, 1.0);
         let distance = norm(in_norm, current - x);
         let better = wrong * nearest.greater_equal(distance);

@@ -110,7 +110,7 @@ pub fn target_of_run<'t>(site: &Site<'_, 't>, logits: Var<'t>, first: usize, run
 pub(super) struct View<'t> {
     /// The loss, `[B]`.
     pub loss: Var<'t>,
-    /// 1 where the image is classified right, `[B]`.
+    /// 1 where the image is classified right ([`Site::correct`]), `[B]`.
     pub correct: Var<'t>,
     /// Gradient of the loss by the images, `[B,H,W,C]`; in half precision times a number an example.
     pub gradient: Var<'t>,
@@ -144,6 +144,6 @@ impl<'t> View<'t> {
             }),
         };
         let last = passes - 1;
-        View { loss: losses[last], correct: logits[last].correct(site.labels), gradient }
+        View { loss: losses[last], correct: site.correct(logits[last]).reshape([site.batch]), gradient }
     }
 }

@@ -4,7 +4,7 @@
 //! there: gathering, random start, K steps. The step's plan asks for the image's gradient alone, so it launches
 //! nothing for weights.
 
-use super::{Ascent, Attack, Ball, Limits, Norm, Targets, ThreatModel, mixing};
+use super::{Ascent, Attack, Ball, Limits, Norm, Targets, ThreatModel, lead, mixing};
 use crate::error::Result;
 use crate::nn::{Architecture, Mode, Net};
 use crate::plan::{Options, Plan, Precision, Schedule, Step};
@@ -395,7 +395,7 @@ pub(super) fn record_ascent<'t>(
         // An example that is broken takes a step of length 0. Linf leaves it as it is then; a projection into
         // another ball may move its last bits, so there the old value is chosen.
         let norm = attack.threat().norm;
-        let standing = standing(attack, on.architecture.verdict(logits), labels);
+        let standing = standing(attack, names, on.architecture.verdict(logits), labels);
         let standing = standing.reshape([batch, 1, 1, 1]);
         let mut ball = names.ball(tape, norm, images);
         if freeze && norm == Norm::Linf {
@@ -444,11 +444,12 @@ fn ascended<'t>(
     }
 }
 
-/// 1 for the examples that withstand the attack by these logits, `[B]`; see [`Ascent::withstands`].
-fn standing<'t>(attack: &(impl Attack + ?Sized), logits: Var<'t>, labels: Var<'t>) -> Var<'t> {
+/// 1 for the examples that withstand the attack by these logits, `[B]`; see [`Ascent::withstands`] and lead.rs.
+fn standing<'t>(attack: &(impl Attack + ?Sized), names: &Names, logits: Var<'t>, labels: Var<'t>) -> Var<'t> {
     match attack.ascends() {
-        Ascent::CrossEntropy | Ascent::Kl => logits.correct(labels),
+        Ascent::CrossEntropy | Ascent::Kl => lead::correct(names, logits, labels),
         Ascent::Towards(class) => {
+            let logits = lead::lowered(names, logits, lead::marked(logits, class));
             let wanted = logits.slice(1, class as usize, 1);
             logits.amax(&[1]).greater(wanted).reshape([logits.shape()[0]])
         }

@@ -8,7 +8,7 @@
 //! no result either.
 
 use super::recorded::record_ascent;
-use super::{Ascent, Attack, Ball, Classifier, Limits, Names, ThreatModel};
+use super::{Ascent, Attack, Ball, Classifier, Limits, Names, ThreatModel, lead};
 use crate::nn::Net;
 use crate::shape::{DType, Shape};
 use crate::tape::{Draw, Op, Purpose, Tape, Var};
@@ -25,8 +25,14 @@ pub(super) const NOW: &str = "now";
 pub(super) const SAME: &str = "same";
 /// 1, 2, 3, ... as u32 `[steps + 1]`.
 pub(super) const NEXT: &str = "next";
-/// What the random numbers of each step are counted by, u32 `[steps, 2]`: (restart and run, step from 1).
-pub(super) const COUNTERS: &str = "counters";
+/// What the random numbers of pass `pass` of each step are counted by, u32 `[steps + 1, 2]`: (restart and run, a number of
+/// its own), with that of the start in front.
+pub(super) fn counters(pass: usize) -> String {
+    match pass {
+        0 => "counters".into(),
+        _ => format!("counters {pass}"),
+    }
+}
 
 /// An attack as evaluation runs it: a start, and a step that is repeated.
 ///
@@ -157,10 +163,20 @@ impl<'a, 't> Site<'a, 't> {
     /// What random numbers are a function of: example, restart and run, and step (0 at the start, then from 1). Streams
     /// of [`Purpose::EVALUATION_START`] are for evaluation.
     pub fn draw(&self) -> Draw<'t> {
+        self.draw_of(0)
+    }
+
+    /// The same, of one of several passes in a step.
+    fn draw_of(&self, pass: usize) -> Draw<'t> {
         let mut draw = self.names.draw(self.tape, self.batch);
-        if self.stepping {
-            let counters = self.names.source(self.tape, COUNTERS, [self.steps, 2], DType::U32);
-            draw.counter = counters.gather_rows(self.now()).reshape([2]);
+        if self.stepping || pass > 0 {
+            let table = |name: &str, shape: Shape| self.names.source(self.tape, name, shape, DType::U32);
+            let row = match self.stepping {
+                true => table(NEXT, Shape::new(&[self.steps + 1])).gather_rows(self.now()),
+                false => self.now(),
+            };
+            let counters = table(&counters(pass), Shape::new(&[self.steps + 1, 2]));
+            draw.counter = counters.gather_rows(row).reshape([2]);
         }
         draw
     }
@@ -179,18 +195,20 @@ impl<'a, 't> Site<'a, 't> {
     /// As [`Site::logits`], of so many passes of the same images. Each draws random numbers of its own, and others in
     /// every step, where the network draws any; else they are one pass.
     pub fn passes(&self, images: Var<'t>, passes: usize) -> Vec<Var<'t>> {
-        self.drawing(|draw| {
-            let net = Net::new(self.tape, self.on.mode).with_draw(draw);
-            let pass = |_| self.on.architecture.verdict(self.on.architecture.forward(&net, images));
-            (0..passes).map(pass).collect()
+        self.counting(|| {
+            let logits = |pass| {
+                let net = Net::new(self.tape, self.on.mode).with_draw(self.draw_of(pass));
+                self.on.architecture.verdict(self.on.architecture.forward(&net, images))
+            };
+            (0..passes).map(logits).collect()
         })
     }
 
-    /// What `record` records with a network that draws by what it is given, other numbers in every step. A network
-    /// that draws none does not ask which step it is.
-    fn drawing<R>(&self, record: impl FnOnce(Draw<'t>) -> R) -> R {
+    /// What `record` records with a network, which is given what to draw random numbers by. One that draws none does not ask
+    /// which step it is.
+    fn counting<R>(&self, record: impl FnOnce() -> R) -> R {
         let (counts, before) = (self.counts.get(), self.tape.nodes().len());
-        let recorded = record(self.draw());
+        let recorded = record();
         let draws = self.tape.nodes()[before..].iter().any(|node| matches!(node.op, Op::Random { .. }));
         self.counts.set(counts || draws);
         recorded
@@ -275,9 +293,15 @@ impl<'a, 't> Site<'a, 't> {
         self.ball.along(self.tape.weighted_grad(logits, direction, &[images])[0])
     }
 
-    /// 1 where an example is classified right by these logits, `[B,1,1,1]`.
+    /// 1 where an example is classified right by these logits, or wrong by so little that it may be rounding (lead.rs):
+    /// `[B,1,1,1]`.
     pub fn correct(&self, logits: Var<'t>) -> Var<'t> {
-        logits.correct(self.labels).reshape(self.per_example())
+        lead::correct(&self.names, logits, self.labels).reshape(self.per_example())
+    }
+
+    /// How far ahead of the label's logit another one has to be for an example to be classified wrong (lead.rs), `[B,1]`.
+    pub(super) fn needed(&self, logits: Var<'t>) -> Var<'t> {
+        lead::needed(&self.names, logits)
     }
 
     /// The number of table `name` ([`Search::tables`]) for this step, a scalar; at the start, that of the first step.
@@ -375,6 +399,6 @@ where
     }
 
     fn step<'t>(&self, site: &Site<'_, 't>) {
-        site.drawing(|draw| record_ascent(&*self.0, site.on, &site.names, draw, site.batch, true));
+        site.counting(|| record_ascent(&*self.0, site.on, &site.names, site.draw(), site.batch, true));
     }
 }

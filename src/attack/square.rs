@@ -128,7 +128,8 @@ impl Search for Square {
             }
             Norm::L2 | Norm::L1 => square_l2::start(site, extents([images[1], images[2], images[3]])),
         };
-        site.keep("margin", margin(site, site.logits(start)));
+        let logits = site.logits(start);
+        site.keep("margin", margin(site, logits) + site.needed(logits));
         site.keep_adversarial(start);
     }
 
@@ -145,10 +146,11 @@ impl Search for Square {
                 square_l2::candidate(site, best, self.queries, extents([images[1], images[2], images[3]]))
             }
         };
-        let now = margin(site, site.logits(candidate));
+        let logits = site.logits(candidate);
+        let now = margin(site, logits) + site.needed(logits);
         // What is broken stays as it is.
         let nothing = site.tape.fill(now.shape(), 0.0);
-        let better = lowest.greater(now) * lowest.greater(nothing);
+        let better = lowest.greater(now) * lowest.greater_equal(nothing);
         site.keep("margin", better.select(now, lowest));
         let better = better.reshape(site.per_example());
         site.keep_adversarial(match &moves {

@@ -2,15 +2,18 @@
 
 use crate::house::{House, named};
 use adamant::attack::{Norm, Observer, Search, ThreatModel, Verdicts, Witness};
+use adamant::report::evaluation::Passes;
 use adamant::{Device, Result};
+use std::collections::BTreeMap;
 
 /// Test images of the house's sample.
 const IMAGES: usize = 120;
 
-/// Holds every witness against ball and box, in f64 from the bits.
+/// Holds every witness against ball and box, in f64 from the bits, and keeps the last of each example.
 struct Checks {
     threat: ThreatModel,
     minimum: bool,
+    last: BTreeMap<usize, Vec<f32>>,
 }
 
 impl Observer for &mut Checks {
@@ -19,14 +22,27 @@ impl Observer for &mut Checks {
         assert_eq!(distance, witness.distance);
         assert!(self.minimum || distance <= self.threat.epsilon.value(), "{}: {distance}", self.threat);
         assert!(witness.adversarial.iter().all(|x| (0.0..=1.0).contains(x)), "{}: left the box", self.threat);
+        self.last.insert(witness.at, witness.adversarial.to_vec());
         Ok(())
     }
 }
 
 /// Verdicts whose witnesses are all held against ball and box.
 fn checked(house: &House, search: &dyn Search, batch: usize, restarts: u32) -> Verdicts {
-    let mut checks = Checks { threat: search.threat().clone(), minimum: search.is_minimum_norm() };
-    house.observed(search, batch, restarts, &mut checks).unwrap()
+    watched(house, search, batch, restarts).0
+}
+
+/// The same, and the last witness of each example.
+fn watched(
+    house: &House,
+    search: &dyn Search,
+    batch: usize,
+    restarts: u32,
+) -> (Verdicts, BTreeMap<usize, Vec<f32>>) {
+    let (threat, minimum) = (search.threat().clone(), search.is_minimum_norm());
+    let mut checks = Checks { threat, minimum, last: BTreeMap::new() };
+    let verdicts = house.observed(search, batch, restarts, &mut checks).unwrap();
+    (verdicts, checks.last)
 }
 
 /// Attacks with a radius at which each breaks some images of the hardened network, and leaves some.
@@ -67,9 +83,18 @@ const CASES: &[(&str, Norm, &str)] = &[
 #[test]
 fn every_attack_stays_inside_breaks_something_and_does_not_see_its_batch() {
     let house = House::new(&Device::cpu(), IMAGES);
+    let exact = House::new(&Device::reference(), IMAGES);
+    let passes = Passes::compile(&exact.store, exact.on(), IMAGES).unwrap();
     for &(name, norm, epsilon) in CASES {
         let search = named(name, norm, epsilon);
-        let all = checked(&house, &*search, IMAGES, 1);
+        let (all, last) = watched(&house, &*search, IMAGES, 1);
+        // What was found in f32 is misclassified in f64 too.
+        let images: Vec<f32> = last.values().flatten().copied().collect();
+        let logits = passes.logits(&images).unwrap();
+        for (&at, logits) in last.keys().zip(logits.chunks(passes.classes())) {
+            let (label, most) = (house.labels[at] as usize, logits.iter().copied().fold(f64::MIN, f64::max));
+            assert!(most > logits[label], "{}, example {at}: {logits:?}, class {label}", search.line());
+        }
         let (clean, robust) = (all.clean_count(), all.robust_count());
         println!("{}: {robust} of {clean}", search.line());
         assert!(robust < clean && robust > 0, "{}: {robust} of {clean}", search.line());

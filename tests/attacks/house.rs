@@ -6,11 +6,12 @@ use adamant::attack::{
 use adamant::data::{self, Dataset};
 use adamant::nn::{Architecture, Mode, Net, Params, Var, architectures};
 use adamant::plan::Precision;
+use adamant::tape::Purpose;
 use adamant::train::{checkpoint, examples};
 use adamant::{Device, Result, Store};
 use std::path::Path;
 
-/// A network that drops pixels at random wherever batch norm is not in [`Mode::Eval`].
+/// A network that drops one pixel in five at random, always.
 struct Dropping(Box<dyn Architecture>);
 
 impl Architecture for Dropping {
@@ -27,14 +28,14 @@ impl Architecture for Dropping {
     }
 
     fn forward<'t>(&self, net: &Net<'t>, x: Var<'t>) -> Var<'t> {
-        self.0.forward(net, net.dropout(x, 0.2))
+        let drawn = net.draw().unwrap().uniform(Purpose::TEST, x.shape());
+        self.0.forward(net, x * drawn.greater(net.tape().fill(x.shape(), 0.2)))
     }
 }
 
 pub struct House {
     pub store: Store,
     pub architecture: Box<dyn Architecture>,
-    pub mode: Mode,
     pub data: Dataset,
     /// What is attacked: indices into the data, and their classes.
     pub examples: Vec<u32>,
@@ -58,20 +59,19 @@ impl House {
         checkpoint::put_weights(&store, &params, &weights).unwrap();
         examples::put(&store, "test", &data).unwrap();
         let labels = examples.iter().map(|&example| data.labels[example as usize]).collect();
-        House { store, architecture, mode: Mode::Eval, data, examples, labels }
+        House { store, architecture, data, examples, labels }
     }
 
     /// From here on the network drops pixels at random, also when it is judged.
     pub fn drop_pixels(&mut self) {
         let plain = architectures::by_name("mnist-fast", self.data.image, self.data.classes).unwrap();
         self.architecture = Box::new(Dropping(plain));
-        self.mode = Mode::TrainFrozen;
     }
 
     pub fn on(&self) -> Classifier<'_> {
         Classifier {
             architecture: self.architecture.as_ref(),
-            mode: self.mode,
+            mode: Mode::Eval,
             examples: self.data.len(),
             inputs: Inputs::Images,
             precision: Precision::F32,

@@ -1,8 +1,8 @@
 //! Running an evaluation: attack after attack, group after group, each of which is in the log before the next begins.
 
 use super::log::{Attacked, Found, Header, Part, Unit, Verdict, Writer};
-use super::{Outcomes, Subject, TEST, argmax};
-use crate::attack::{Evaluation, Observer, Search, Verdicts, Witness, logits, seed_of};
+use super::{Outcomes, Subject, TEST};
+use crate::attack::{Evaluation, Observer, Search, Verdicts, Witness, clean_predictions, seed_of};
 use crate::error::{Error, Result};
 use crate::report::{Accuracy, table};
 use crate::tensor::Store;
@@ -288,14 +288,10 @@ impl<'r> Runner<'r> {
     fn clean(&self, tried: &[u32], examples: &[u32], labels: &[u32]) -> Result<Unit> {
         let subject = &self.assessment.subject;
         let on = subject.classifier();
-        let all = logits(self.store, on, TEST, examples, self.batch)?;
-        let columns = all.len() / examples.len().max(1);
+        let seed = seed_of(self.assessment.seed, 0);
+        let predictions = clean_predictions(self.store, on, TEST, examples, seed, self.batch)?;
         let (mut verdicts, mut witnesses) = (Vec::new(), Vec::new());
-        for (row, &at) in tried.iter().enumerate() {
-            let logits: Vec<f64> =
-                all[row * columns..(row + 1) * columns].iter().map(|&x| f64::from(x)).collect();
-            // Outputs for dummy classes stand for the classes themselves.
-            let prediction = argmax(&logits) % subject.data.classes as u32;
+        for (row, (&at, prediction)) in tried.iter().zip(predictions).enumerate() {
             let correct = prediction == labels[row];
             let distance = if correct { f64::INFINITY } else { 0.0 };
             verdicts.push(Verdict {

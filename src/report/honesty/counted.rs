@@ -4,12 +4,20 @@
 use super::attacks::matters;
 use super::{Flag, Kind, of};
 use crate::attack::Search;
-use crate::report::evaluation::{Header, Outcomes, Part};
+use crate::report::evaluation::{Header, Outcome, Outcomes, Part};
 
 /// Share of what stands after the attacks that use gradients from which on those without them say that more is to be
 /// found. AutoAttack's reference warns from 0.2 points on; but what was found is counted here, and the hardened MNIST
 /// networks of this house lose 2 to 4 points to Square after all others without being broken by more of it.
 const MUCH: f64 = 0.1;
+
+/// An attack by its place in the header.
+type Asked<'s> = (usize, &'s dyn Search);
+
+/// What became of the examples before the attack at `place`.
+fn before<'o>(header: &Header, outcomes: &'o Outcomes, place: usize) -> &'o Outcome {
+    &outcomes.attacks[if header.attacks[place].goes_on { place - 1 } else { 0 }]
+}
 
 /// Examples of the evaluation that fell to attacks without gradients alone. `searches` are the header's attacks, but for
 /// the clean images.
@@ -19,27 +27,32 @@ pub fn counted<'s>(
     searches: impl Iterator<Item = &'s dyn Search>,
     kind: &str,
 ) -> Option<Flag> {
-    let asked = header.attacks[1..].iter().zip(&outcomes.attacks[1..]).zip(searches);
-    let asked: Vec<_> = asked.filter(|((attacked, _), _)| attacked.part == Part::Attack).collect();
-    let (white, black): (Vec<_>, Vec<_>) = asked.into_iter().partition(|(_, search)| search.uses_gradients());
+    let asked = (1..header.attacks.len()).zip(searches);
+    let asked = asked.filter(|&(place, _)| header.attacks[place].part == Part::Attack);
+    let (white, black): (Vec<Asked<'_>>, Vec<Asked<'_>>) =
+        asked.partition(|(_, search)| search.uses_gradients());
     if white.is_empty() || black.is_empty() {
         return None;
     }
-    // In a suite each goes on where the one before ended, so those after a black-box attack have its finds among theirs:
-    // in the reference's order there are none.
-    let stood: Vec<usize> = (0..header.examples.len())
-        .filter(|&at| white.iter().all(|((_, outcome), _)| outcome.standing[at]))
-        .collect();
-    let fell = stood.iter().filter(|&&at| !outcomes.worst.standing[at]).count();
+    // In a suite each goes on where the one before ended: what it broke is what stood before and does not after.
+    let broke = |of: &[Asked<'_>], at: usize| {
+        of.iter().any(|&(place, _)| {
+            before(header, outcomes, place).standing[at] && !outcomes.attacks[place].standing[at]
+        })
+    };
+    let clean = &outcomes.attacks[0].standing;
+    let stood: Vec<usize> =
+        (0..header.examples.len()).filter(|&at| clean[at] && !broke(&white, at)).collect();
+    let fell = stood.iter().filter(|&&at| broke(&black, at)).count();
     if !matters(fell, header.examples.len()) {
         return None;
     }
-    let names: Vec<&str> = black.iter().map(|((attacked, _), _)| attacked.name.as_str()).collect();
+    let names: Vec<&str> = black.iter().map(|&(place, _)| header.attacks[place].name.as_str()).collect();
     let much = fell as f64 > MUCH * stood.len() as f64;
     Some(Flag {
         kind: if much { Kind::BlackBox } else { Kind::BlackBoxCounted },
         measured: format!(
-            "of {} that stood after attacks by gradients, {fell} fell to {}",
+            "of {} that no attack by gradients broke, {fell} fell to {}",
             of(stood.len(), header.examples.len(), kind),
             names.join(" and ")
         ),
@@ -60,12 +73,13 @@ pub fn counted<'s>(
 mod tests {
     use super::*;
     use crate::attack::{Norm, ThreatModel, by_name};
-    use crate::report::evaluation::{Attacked, Outcome};
+    use crate::report::evaluation::Attacked;
 
     const EXAMPLES: usize = 1000;
 
-    /// After an evaluation by APGD, which leaves 800, and Square, which breaks `fell` of those.
-    fn flag(fell: usize, names: &[&str]) -> Option<Flag> {
+    /// After an evaluation by these attacks, one after another where they are a suite: by gradients the first leaves 800 and
+    /// the others all that they are tried on, those without break `fell` more.
+    fn flag(fell: usize, names: &[&str], suite: bool) -> Option<Flag> {
         let threat = ThreatModel { norm: Norm::Linf, epsilon: "0.3".parse().unwrap() };
         let searches: Vec<Box<dyn Search>> =
             names.iter().map(|name| by_name(name, &threat, 10).unwrap().attacks.remove(0).search).collect();
@@ -78,7 +92,7 @@ mod tests {
             restarts: 1,
             runs: 1,
             suite: None,
-            goes_on: false,
+            goes_on: suite && name != "clean" && name != names[0],
             minimum_norm: false,
             part: Part::Attack,
         };
@@ -102,16 +116,22 @@ mod tests {
             tried: EXAMPLES,
             outside: 0,
         };
-        let after = |search: &dyn Search| outcome(if search.uses_gradients() { 800 } else { 800 - fell });
-        let attacks =
-            std::iter::once(outcome(990)).chain(searches.iter().map(|search| after(search.as_ref())));
-        let outcomes = Outcomes { attacks: attacks.collect(), worst: outcome(800 - fell) };
+        let mut left = 990;
+        let mut after = |search: &dyn Search| {
+            let stood = if suite { left.min(800) } else { 800 };
+            left = if search.uses_gradients() { stood } else { 800 - fell };
+            outcome(left)
+        };
+        let attacked = searches.iter().map(|search| after(search.as_ref()));
+        let attacks = std::iter::once(outcome(990)).chain(attacked).collect();
+        let outcomes = Outcomes { attacks, worst: outcome(800 - fell) };
         counted(&header, &outcomes, searches.iter().map(|search| search.as_ref()), "test images")
     }
 
     #[test]
     fn what_falls_to_attacks_without_gradients_alone_is_told_by_how_much_it_is() {
         let both = ["apgd-ce", "square"];
+        let flag = |fell, names: &[&str]| flag(fell, names, false);
         assert_eq!(flag(0, &both), None);
         assert_eq!(flag(2, &both), None, "0.2 points and no more");
         let little = flag(40, &both).unwrap();
@@ -127,5 +147,15 @@ mod tests {
         // There is nothing to hold them against.
         assert_eq!(flag(40, &["square"]), None);
         assert_eq!(flag(40, &["apgd-ce"]), None);
+    }
+    #[test]
+    fn in_a_suite_what_a_search_without_gradients_found_is_its_own_wherever_it_stands() {
+        for names in [["apgd-ce", "square", "apgd-t"], ["apgd-ce", "apgd-t", "square"]] {
+            let found = flag(40, &names, true).unwrap();
+            assert!(
+                found.measured.contains("800 of 1000 test images") && found.measured.contains("40 fell"),
+                "{found:?}"
+            );
+        }
     }
 }
