@@ -5,3 +5,4 @@ mod reference;
 
 mod foreign;
 mod hostile;
+mod shipped;
