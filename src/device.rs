@@ -223,6 +223,16 @@ impl Device {
         }
     }
 
+    /// Bytes that the system has left, for executors that share them with all other programs: those on the CPU, where no
+    /// budget is set and the system says.
+    pub(crate) fn shared_memory_left(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Gpu(_) => None,
+            _ if self.budget.load(Ordering::Relaxed) != u64::MAX => None,
+            _ => system_memory_left(),
+        }
+    }
+
     /// Counts a submission and gives its number, from 0.
     pub(crate) fn count_submission(&self) -> u64 {
         self.counters[0].fetch_add(1, Ordering::Relaxed)

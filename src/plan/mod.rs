@@ -408,9 +408,19 @@ fn check_assignments(tape: &Tape) -> Result<()> {
 /// [`Error::OutOfMemory`] where it does not.
 pub fn fits(schedules: &[Schedule], store: &Store) -> Result<()> {
     let device = store.device();
-    let (available, largest_buffer) = match &device.kind {
-        Kind::Gpu(gpu) => (gpu.memory_budget().saturating_sub(gpu.memory_used()), gpu.max_buffer()),
-        _ => (device.memory_left(store.bytes() + store.temporary_bytes()), u64::MAX),
+    let available = match &device.kind {
+        Kind::Gpu(gpu) => gpu.memory_budget().saturating_sub(gpu.memory_used()),
+        _ => device.memory_left(store.bytes() + store.temporary_bytes()),
+    };
+    fits_in(schedules, store, available)
+}
+
+/// As [`fits`], with so many bytes left.
+fn fits_in(schedules: &[Schedule], store: &Store, available: u64) -> Result<()> {
+    let device = store.device();
+    let largest_buffer = match &device.kind {
+        Kind::Gpu(gpu) => gpu.max_buffer(),
+        _ => u64::MAX,
     };
     let mut new = BTreeMap::new();
     let (mut temporaries, mut scratch, mut largest) = (0, 0, 0);
@@ -453,12 +463,32 @@ pub fn fits(schedules: &[Schedule], store: &Store) -> Result<()> {
 
 /// A batch, at most `wanted`, whose plans together fit what the store's device has left, while those of the next
 /// larger one do not; `None` if not even one image fits. `record` records the plans for a batch.
+///
+/// The CPU's executors share the machine's memory with everything else: where no budget is set, more than one image take
+/// half of what is left at most. One may take all.
 pub fn largest_batch<S: AsRef<[Schedule]>>(
     store: &Store,
     wanted: usize,
     record: impl Fn(usize) -> Result<S>,
 ) -> Option<usize> {
-    let good = |batch: usize| record(batch).and_then(|schedules| fits(schedules.as_ref(), store)).is_ok();
+    let Some(left) = store.device().shared_memory_left() else { return last_batch(store, wanted, record) };
+    let good = |batch: usize, most: u64| {
+        record(batch).and_then(|schedules| fits_in(schedules.as_ref(), store, most)).is_ok()
+    };
+    largest(wanted, |batch| good(batch, if batch == 1 { left } else { left / 2 }))
+}
+
+/// As [`largest_batch`], with all that is left, as [`fits`] counts: the last batch that is not refused.
+pub fn last_batch<S: AsRef<[Schedule]>>(
+    store: &Store,
+    wanted: usize,
+    record: impl Fn(usize) -> Result<S>,
+) -> Option<usize> {
+    largest(wanted, |batch| record(batch).and_then(|schedules| fits(schedules.as_ref(), store)).is_ok())
+}
+
+/// The largest number up to `wanted` that is good, where all below a good one are.
+fn largest(wanted: usize, good: impl Fn(usize) -> bool) -> Option<usize> {
     if wanted == 0 || !good(1) {
         return None;
     }

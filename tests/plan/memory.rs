@@ -7,7 +7,7 @@ use adamant::attack::{Classifier, Norm, RecordedAttack};
 use adamant::data::Dataset;
 use adamant::launch::{Kernel, Launch, Operand, Place, Stage};
 use adamant::nn::{Mode, Net, architectures};
-use adamant::plan::{Precision, Schedule, largest_batch};
+use adamant::plan::{Precision, Schedule, largest_batch, last_batch};
 use adamant::train::{Recipe, Trainer};
 use adamant::{DType, Device, Error, Plan, Result, Store, Tape};
 use proptest::prelude::*;
@@ -390,4 +390,28 @@ fn an_attacks_plans_have_the_bytes_of_its_batch() {
     let x = tape.source("x", on.images(1), DType::F32);
     tape.assign("logits", architecture.forward(&net, x));
     assert!(Schedule::new(&tape, true).unwrap().temporary_bytes() < bytes(1));
+}
+
+#[test]
+fn a_batch_takes_half_of_the_machines_memory_at_most() {
+    let Ok(text) = std::fs::read_to_string("/proc/meminfo") else { return };
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:")).unwrap();
+    let free = line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10;
+    // An image takes a hundredth of what is free. Nothing of it is allocated.
+    let wide = (free / 400) as usize;
+    let recorded = |batch: usize| {
+        let tape = Tape::new();
+        let x = tape.source("x", [wide], DType::F32).reshape([1, wide]);
+        tape.assign("y", x.broadcast_to([batch, wide]));
+        Schedule::new(&tape, true).map(|schedule| [schedule])
+    };
+    let device = Device::cpu();
+    let store = Store::new(&device);
+    let half = largest_batch(&store, 1000, recorded).unwrap();
+    let all = last_batch(&store, 1000, recorded).unwrap();
+    // Other programs take and give memory meanwhile; a control group may leave less.
+    assert!(half <= 60 && half < all && half.abs_diff(all / 2) <= 1 + all / 8, "{half}, {all}");
+    // A budget is what may be taken, and is taken.
+    device.set_memory_budget(free / 10);
+    assert_eq!(largest_batch(&store, 1000, recorded), last_batch(&store, 1000, recorded));
 }

@@ -6,7 +6,7 @@
 use super::call::Call;
 use super::constant::{Budget, Constant, Data, fold};
 use super::proto::{Graph, Node, ValueInfo, decode, types};
-use super::value::{Activation, Order, Value, fits, here};
+use super::value::{Activation, MAX_ALL, Order, Value, fits, here};
 use super::{OPSETS, Onnx, Run, Step, Why, ops};
 use crate::nn::{Init, Layout, Mode, Net, Param, Role};
 use crate::shape::{DType, Shape};
@@ -48,6 +48,8 @@ pub(super) struct Builder<'t> {
     layers: HashMap<String, [Arc<[f32]>; 4]>,
     /// What the file's batch is, or stands for it.
     pub batch: usize,
+    /// Elements of all values so far, of one image; no more than [`MAX_ALL`] and one value.
+    elements: usize,
     /// What constants may still take.
     pub budget: Budget,
     /// Slots that are products with weights: what is added to one is a bias.
@@ -63,7 +65,14 @@ impl Builder<'_> {
         order: Order,
         run: impl for<'t> Fn(&Net<'t>, &[Var<'t>]) -> Var<'t> + Send + Sync + 'static,
     ) -> Result<Activation, Why> {
-        fits(&dims)?;
+        self.elements += fits(&dims)?;
+        if self.elements > MAX_ALL {
+            return Err(format!(
+                "makes a value of {dims:?} an image, and with those before it {} elements: more than {MAX_ALL} are not \
+                 supported",
+                self.elements
+            ));
+        }
         let slots: Vec<usize> = inputs.iter().map(|a| a.slot).collect();
         let args: Vec<Var<'_>> = slots.iter().map(|&slot| self.vars[slot]).collect();
         let run: Run = Box::new(run);
@@ -176,6 +185,7 @@ pub(super) fn network(bytes: Bytes, image: Option<[usize; 3]>) -> Result<Onnx, W
         params: HashMap::new(),
         layers: HashMap::new(),
         batch: taken.batch,
+        elements: 0,
         budget: Budget(size + (1 << 20)),
         products: HashSet::new(),
     };

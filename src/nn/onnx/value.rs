@@ -7,8 +7,12 @@ use crate::shape::MAX_RANK;
 use crate::tape::Var;
 use std::sync::Arc;
 
-/// Most elements of an activation, of one image.
-const MAX_LEN: usize = 1 << 31;
+/// Most elements of an activation, of one image: half a GiB. The largest of ResNet-50 on 224x224 pixels has 0.8 million.
+const MAX_LEN: usize = 1 << 27;
+
+/// Most elements of all activations of one image together, which is what a pass back may keep, and what a pass forward
+/// computes: 8 GiB. ResNet-50 on 224x224 pixels has some 30 million.
+pub(super) const MAX_ALL: usize = 1 << 31;
 
 /// How the elements of an image's activation lie here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,14 +80,14 @@ pub(super) fn here(dims: &[usize], order: Order) -> Vec<usize> {
     }
 }
 
-/// That a value of these extents can be.
-pub(super) fn fits(dims: &[usize]) -> Result<(), Why> {
+/// That a value of these extents can be: how many elements it has.
+pub(super) fn fits(dims: &[usize]) -> Result<usize, Why> {
     let shown = &dims[..dims.len().min(8)];
     if dims.len() + 1 > MAX_RANK {
         return Err(format!("makes a value of {} axes, but {MAX_RANK} are supported", dims.len() + 1));
     }
     match product(dims) {
-        Some(len) if len > 0 && len <= MAX_LEN => Ok(()),
+        Some(len) if len > 0 && len <= MAX_LEN => Ok(len),
         _ => Err(format!("makes a value of {shown:?} an image: empty, or larger than {MAX_LEN} elements")),
     }
 }

@@ -292,7 +292,7 @@ impl Trainer {
         let batch = self.pass();
         plan::fits(&self.all_schedules(batch)?, &self.store).map_err(|error| match error {
             Error::OutOfMemory { needed, available, device, .. } => {
-                let largest = plan::largest_batch(&self.store, batch - 1, |batch| self.all_schedules(batch));
+                let largest = plan::last_batch(&self.store, batch - 1, |batch| self.all_schedules(batch));
                 let hint = match largest {
                     Some(_) if self.passes() > 1 => "; use a smaller --micro-batch".into(),
                     Some(largest) => {
