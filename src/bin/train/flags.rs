@@ -43,8 +43,9 @@ pub(crate) struct Flags {
     #[arg(long, help_heading = DATA, value_name = "CHANGES", value_delimiter = ',')]
     pub(crate) augment: Option<Vec<String>>,
     /// Architecture: mlp (mlp-256-128 names hidden widths), mnist-fast, mnist-madry, lenet5, small-cnn, preact-resnet18
-    /// (-fast, -gradalign, -nobn: the forms of other code), resnet18, resnet34 (-imagenet: torchvision's), resnet50
-    /// (resnet50-cifar: for small images),
+    /// (-fast, -gradalign, -nobn: the forms of other code), resnet18, resnet34 (-imagenet: torchvision's), resnet50, resnet101,
+    /// resnet152, wide-resnet50-2, wide-resnet101-2, resnext50-32x4d, resnext101-32x8d, resnext101-64x4d (resnet50-cifar: for
+    /// small images),
     /// wide-resnet-28-10 (depth, factor; -dropout0.3), vgg11-bn, vgg16-bn, convnext-tiny (-p2: patches of that side);
     /// resnet18-w16 names the width, -normalized at the end a normalisation of the pixels inside; or FILE.onnx, a network of
     /// other people, whose weights are what training begins from

@@ -23,7 +23,7 @@ pub use normalized::{Normalization, Normalized};
 pub use preact_resnet18::PreActResNet18;
 pub use residual::Stem;
 pub use resnet::ResNet;
-pub use resnet50::ResNet50;
+pub use resnet50::{Form, ResNet50};
 pub use small_cnn::SmallCnn;
 pub use vgg::Vgg;
 pub use wide_resnet::WideResNet;
@@ -39,7 +39,7 @@ type Built = std::result::Result<Box<dyn Architecture>, String>;
 type Build = fn(&str, [usize; 3], usize) -> Built;
 
 /// An architecture is one file and one line here.
-const REGISTRY: [(&str, Build); 13] = [
+const REGISTRY: [(&str, Build); 20] = [
     ("mlp", mlp::build),
     ("mnist-fast", mnist_fast::build),
     ("mnist-madry", mnist_madry::build),
@@ -48,7 +48,14 @@ const REGISTRY: [(&str, Build); 13] = [
     ("preact-resnet18", preact_resnet18::build),
     ("resnet18", resnet::build18),
     ("resnet34", resnet::build34),
-    ("resnet50", resnet50::build),
+    (resnet50::FORMS[0].name, resnet50::build::<0>),
+    (resnet50::FORMS[1].name, resnet50::build::<1>),
+    (resnet50::FORMS[2].name, resnet50::build::<2>),
+    (resnet50::FORMS[3].name, resnet50::build::<3>),
+    (resnet50::FORMS[4].name, resnet50::build::<4>),
+    (resnet50::FORMS[5].name, resnet50::build::<5>),
+    (resnet50::FORMS[6].name, resnet50::build::<6>),
+    (resnet50::FORMS[7].name, resnet50::build::<7>),
     ("wide-resnet", wide_resnet::build),
     ("vgg11-bn", vgg::build11),
     ("vgg16-bn", vgg::build16),
@@ -74,11 +81,13 @@ pub fn names() -> Vec<&'static str> {
 /// * `mlp`, or `mlp-256-128` with these hidden widths;
 /// * `mnist-fast`, `mnist-madry`, `lenet5`, `small-cnn`;
 /// * `preact-resnet18` (with `-fast`, `-gradalign` or `-nobn` in the forms of other code: `preact_resnet18.rs`), `resnet18`,
-///   `resnet34` (with `-imagenet` torchvision's stem), `resnet50` (with `-cifar` the stem for small images), `vgg11-bn`,
-///   `vgg16-bn`, `convnext-tiny` (with `-p2` patches of that side), each with `-w8` for 8 channels in the first stage;
+///   `resnet34` (with `-imagenet` torchvision's stem), `resnet50`, `resnet101`, `resnet152`, `wide-resnet50-2`,
+///   `wide-resnet101-2`, `resnext50-32x4d`, `resnext101-32x8d`, `resnext101-64x4d` (with `-cifar` the stem for small images),
+///   `vgg11-bn`, `vgg16-bn`, `convnext-tiny` (with `-p2` patches of that side), each with `-w8` for 8 channels in the first
+///   stage;
 /// * `wide-resnet-28-10`: depth and factor, with `-dropout0.3` a rate of dropout.
 ///
-/// A name that ends in `.onnx` is that of a file: the network in it, with the file's weights to begin from ([`Onnx`]).
+/// A name that ends in `.onnx`, whatever the case, is that of a file: the network in it, with the file's weights to begin from ([`Onnx`]).
 ///
 /// `-normalized` at the end of any: pixels are normalised inside, by the constants of [`Normalization::usual`].
 ///
@@ -87,7 +96,7 @@ pub fn names() -> Vec<&'static str> {
 /// network cannot take; for a file as [`Onnx::open_for`].
 pub fn by_name(name: &str, input: [usize; 3], classes: usize) -> Result<Box<dyn Architecture>> {
     let refuse = |why: String| Error::argument("model", format!("`{name}`"), why);
-    let is_file = name.strip_suffix(NORMALIZED).unwrap_or(name).ends_with(FILE);
+    let is_file = name.strip_suffix(NORMALIZED).unwrap_or(name).to_ascii_lowercase().ends_with(FILE);
     if let Some(tidy) = tidied(name).filter(|_| !is_file) {
         let rule = "one dash stands before each option, each is given once, and `normalized` is the last";
         return Err(refuse(format!("did you mean `{tidy}`? ({rule})")));
@@ -281,6 +290,13 @@ mod tests {
             ("resnet18-imagenet", 11_689_512),
             ("resnet34-imagenet", 21_797_672),
             ("resnet50", 25_557_032),
+            ("resnet101", 44_549_160),
+            ("resnet152", 60_192_808),
+            ("wide-resnet50-2", 68_883_240),
+            ("wide-resnet101-2", 126_886_696),
+            ("resnext50-32x4d", 25_028_904),
+            ("resnext101-32x8d", 88_791_336),
+            ("resnext101-64x4d", 83_455_272),
             ("convnext-tiny", 28_589_128),
         ] {
             let network = by_name(name, [224, 224, 3], 1000).unwrap();
@@ -312,6 +328,9 @@ mod tests {
             "resnet34-imagenet-normalized",
             "resnet34-w16",
             "resnet50-cifar-w8",
+            "resnet152-cifar-w8",
+            "wide-resnet50-2-w8",
+            "resnext50-32x4d-cifar-w16-normalized",
             "wide-resnet-16-1-dropout0.3",
             "wide-resnet-10-2-normalized",
             "vgg11-bn-w8",
@@ -362,6 +381,8 @@ mod tests {
         assert!(error("mnist-fast-2", MNIST, 10).contains("takes no options"));
         assert!(error("mnist-fast", [1, 1, 1], 10).contains("1x1 with 1 channels"));
         assert!(error("mnist-madry", [3, 28, 1], 10).contains("max_pool"));
+        assert!(error("resnext50-32x4d-w8", CIFAR, 10).contains("the least width is 16"));
+        assert!(error("wide-resnet50-3", CIFAR, 10).contains("did you mean `wide-resnet50-2`?"));
         assert!(error("wide-resnet", CIFAR, 10).contains("wide-resnet-28-10"));
         assert!(error("wide-resnet-28", CIFAR, 10).contains("wide-resnet-28-10"));
         assert!(error("wide-resnet-29-10", CIFAR, 10).contains("6 n + 4"));
@@ -411,6 +432,7 @@ mod tests {
             ("resnet34-w2", CIFAR),
             ("resnet50-w2", [48, 36, 3]),
             ("resnet50-cifar-w2-normalized", CIFAR),
+            ("resnext50-32x4d-w16", CIFAR),
             ("wide-resnet-10-2-dropout0.3", CIFAR),
             ("vgg16-bn-w2", CIFAR),
             ("convnext-tiny-w2", CIFAR),
