@@ -40,7 +40,7 @@ impl DType {
         }
     }
 
-    fn is_float(self) -> bool {
+    pub(super) fn is_float(self) -> bool {
         !matches!(self, DType::Other(..))
     }
 }
@@ -129,6 +129,7 @@ pub struct StateDict {
     pub(super) format: &'static str,
     pub(super) model: Option<String>,
     pub(super) opened: Vec<String>,
+    pub(super) beside: Vec<String>,
     entries: Vec<Entry>,
     index: HashMap<String, usize>,
     source: Source,
@@ -200,6 +201,7 @@ impl StateDict {
             format,
             model: None,
             opened: Vec::new(),
+            beside: Vec::new(),
             entries,
             index,
             source,
@@ -225,6 +227,11 @@ impl StateDict {
     /// The keys that led to it in a file that holds more, outermost first.
     pub fn opened(&self) -> &[String] {
         &self.opened
+    }
+
+    /// Keys of other dicts of weights beside those, as "ema": what `open` would have to say for them.
+    pub fn beside(&self) -> &[String] {
+        &self.beside
     }
 
     /// Names of its tensors with their extents, in PyTorch's layout and in the order of the file.

@@ -110,6 +110,25 @@ impl Fit {
         fit
     }
 
+    /// Parameters whose tensors have other extents, and what these are and would be.
+    fn misshapen<'a>(
+        &'a self,
+        dict: &'a StateDict,
+        params: &'a Params,
+    ) -> impl Iterator<Item = (&'a Param, String)> {
+        params.iter().zip(&self.tensors).filter_map(|(param, tensor)| {
+            let name = tensor.as_ref()?;
+            let dims = dict.get(name).map_or(&[][..], |(dims, _)| dims);
+            let also = match *name == param.name {
+                true => String::new(),
+                false => format!(" (`{}`)", pickle::shown(name)),
+            };
+            let want = param.torch_shape();
+            let text = || format!("`{}`{also} is {dims:?} instead of {want:?}", param.name);
+            (!fits(param, dims)).then(|| (param, text()))
+        })
+    }
+
     /// Parameters that have to be there and are not. Constants, as the mean that pixels are normalised by, may be missing.
     fn missing<'a>(&self, params: &'a Params) -> Vec<&'a str> {
         let without = params.iter().zip(&self.tensors).filter(|(_, tensor)| tensor.is_none());
@@ -174,9 +193,24 @@ pub fn take(
                 "holds weights {theirs}not of `{model}`: it lacks {} and has {} besides. Use the architecture that \
                  they were trained with{hint}, or the file that belongs here, or say by a table of names what they are",
                 list(&missing, 4),
-                list(&foreign, 20)
+                list(&foreign, 8)
             ),
         ));
+    }
+    let redrawn = |param: &Param| drawn.is_some() && is_last(&param.name);
+    let misshapen: Vec<(&Param, String)> =
+        fit.misshapen(dict, params).filter(|(param, _)| !redrawn(param)).collect();
+    if !misshapen.is_empty() {
+        let hint = match misshapen.iter().all(|(param, _)| is_last(&param.name)) {
+            true => "; for another number of classes draw the last layer anew (--weights-head redraw)",
+            false => "",
+        };
+        let what: Vec<&str> = misshapen.iter().map(|(_, text)| text.as_str()).collect();
+        let why = format!(
+            "holds weights of another architecture than `{model}`, or of another width, input or number of classes: {}{hint}",
+            list(&what, 4)
+        );
+        return Err(Error::file(path, why));
     }
     let mut weights = Vec::with_capacity(params.len());
     for (at, (param, tensor)) in params.iter().zip(&fit.tensors).enumerate() {
@@ -193,21 +227,6 @@ pub fn take(
             }
             (None, _, _) => return Err(Error::file(path, format!("`{name}` is missing"))),
         };
-        let dims = dict.get(tensor).map(|(dims, _)| dims.to_vec()).unwrap_or_default();
-        if !fits(param, &dims) {
-            let hint = match is_last(&name) {
-                true => "; for another number of classes draw the last layer anew (--weights-head redraw)",
-                false => "",
-            };
-            let also =
-                if *tensor == name { String::new() } else { format!(" (`{}`)", pickle::shown(tensor)) };
-            let why = format!(
-                "`{name}`{also} is {dims:?}, but in `{model}` it is {:?}: the weights of another architecture, or of \
-                 another width, input or number of classes{hint}",
-                param.torch_shape()
-            );
-            return Err(Error::file(path, why));
-        }
         let values = dict.read(tensor)?;
         weights.push((name, param.from_torch(&param.torch_shape(), &values)?));
     }

@@ -36,6 +36,9 @@ const USUAL: [&str; 10] = [
 ];
 /// How many of them lead to it at most.
 const MOST_OPENED: usize = 4;
+/// How many dicts beside it are looked into, and how many keys of those that hold weights are said.
+const MOST_DICTS: usize = 64;
+const MOST_BESIDE: usize = 4;
 
 /// What to do with a file that is refused.
 const AGAIN: &str =
@@ -72,7 +75,7 @@ pub(super) fn archive(file: Box<dyn Bytes>, size: u64, path: &Path, open: &str) 
     let at = at.ok_or_else(|| damaged("no data.pkl".into()))?;
     let bytes = contents(&mut zip, at, MOST_PICKLE, path)?;
     let pickle = pickle::read(&bytes).map_err(|why| refused(path, &why))?;
-    let (tensors, opened) = state_dict(&pickle, path, open)?;
+    let Found { tensors, opened, beside } = state_dict(&pickle, path, open)?;
     let mut places: HashMap<String, Place> = HashMap::new();
     let mut entries = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
@@ -95,7 +98,7 @@ pub(super) fn archive(file: Box<dyn Bytes>, size: u64, path: &Path, open: &str) 
         entries.push(entry(name, tensor, place));
     }
     let mut dict = StateDict::with(path, "PyTorch", entries, Source::Zip(Box::new(zip)))?;
-    dict.opened = opened;
+    (dict.opened, dict.beside) = (opened, beside);
     Ok(dict)
 }
 
@@ -123,7 +126,7 @@ pub(super) fn legacy(mut file: Box<dyn Bytes>, size: u64, path: &Path, open: &st
     {
         return Err(big_endian(path));
     }
-    let (tensors, opened) = state_dict(&objects, path, open)?;
+    let Found { tensors, opened, beside } = state_dict(&objects, path, open)?;
     let Value::List(keys_of) = keys.root() else {
         return Err(refused(path, "the keys of its storages are no list"));
     };
@@ -160,7 +163,7 @@ pub(super) fn legacy(mut file: Box<dyn Bytes>, size: u64, path: &Path, open: &st
         entries.push(entry(name, tensor, place));
     }
     let mut dict = StateDict::with(path, "PyTorch", entries, Source::Flat(file))?;
-    dict.opened = opened;
+    (dict.opened, dict.beside) = (opened, beside);
     Ok(dict)
 }
 
@@ -209,12 +212,39 @@ fn contents(
     }
 }
 
-/// Tensors by name.
-type Named<'a> = Vec<(&'a str, &'a Tensor)>;
+/// What was found of a state dict within the objects of a file.
+struct Found<'a> {
+    /// Its tensors by name.
+    tensors: Vec<(&'a str, &'a Tensor)>,
+    /// The keys that led there.
+    opened: Vec<String>,
+    /// Keys beside those, whose dicts hold weights too.
+    beside: Vec<String>,
+}
 
-/// Tensors by name within the objects of a file, and the keys that lead there: those of `open`, or the usual ones.
-fn state_dict<'a>(pickle: &'a Pickle, path: &Path, open: &str) -> Result<(Named<'a>, Vec<String>)> {
-    let mut opened: Vec<String> = Vec::new();
+/// A state dict as it stands in a pickle.
+type Entries = [(pickle::Id, pickle::Id)];
+
+/// Tensors of a dict, by name.
+fn tensors<'a>(pickle: &'a Pickle, dict: &'a Entries) -> impl Iterator<Item = (&'a str, &'a Tensor)> {
+    pickle.entries(dict).filter_map(|(name, value)| match value {
+        Value::Tensor(tensor) => Some((name, tensor.as_ref())),
+        _ => None,
+    })
+}
+
+/// How many tensors of a dict could be weights: floats with an axis. An accuracy that stands beside a state dict has no
+/// axis, the state of a random generator is bytes.
+fn weights(pickle: &Pickle, dict: &Entries) -> usize {
+    let could = |tensor: &Tensor| tensor.dtype.is_float() && !tensor.dims.is_empty();
+    // No more than a state dict may have: a hostile pickle can name one large dict again and again.
+    tensors(pickle, &dict[..dict.len().min(MOST_TENSORS)]).filter(|(_, tensor)| could(tensor)).count()
+}
+
+/// The state dict within the objects of a file: where the keys of `open` lead, or where one usually is. Where both a dict
+/// and one of its usual keys hold tensors, it is the one with more weights: others save a tensor or two beside.
+fn state_dict<'a>(pickle: &'a Pickle, path: &Path, open: &str) -> Result<Found<'a>> {
+    let (mut opened, mut beside): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
     let mut value = pickle.root();
     let mut asked = open.split('.').filter(|key| !key.is_empty());
     loop {
@@ -227,21 +257,44 @@ fn state_dict<'a>(pickle: &'a Pickle, path: &Path, open: &str) -> Result<(Named<
             return Err(Error::file(path, format!("holds {what}, but a state dict is needed. {AGAIN}")));
         };
         let entry = |key: &str| pickle.entries(dict).filter(|(have, _)| *have == key).last();
+        let mut holding: Vec<&str> = Vec::new();
         let next = match asked.next() {
             Some(key) => entry(key),
             None => {
-                let tensors: Named<'_> = pickle
-                    .entries(dict)
-                    .filter_map(|(name, value)| match value {
-                        Value::Tensor(tensor) => Some((name, tensor.as_ref())),
-                        _ => None,
-                    })
-                    .take(MOST_TENSORS + 1)
-                    .collect();
-                if !tensors.is_empty() {
-                    return Ok((tensors, opened));
+                let usual = USUAL.iter().filter_map(|key| match entry(key)? {
+                    (key, value @ Value::Dict(inside)) => {
+                        // One step further in, for what is nested twice.
+                        let further = pickle.entries(inside).filter_map(|(key, value)| match value {
+                            Value::Dict(further) if USUAL.contains(&key) => Some(weights(pickle, further)),
+                            _ => None,
+                        });
+                        let most = further.take(USUAL.len()).max().unwrap_or(0);
+                        Some((key, value, most.max(weights(pickle, inside))))
+                    }
+                    _ => None,
+                });
+                let usual: Vec<(&str, &Value, usize)> = usual.collect();
+                let here = weights(pickle, dict);
+                let inside = usual.iter().find(|(_, _, count)| *count >= here.max(1));
+                let inside = inside.or(if here == 0 { usual.first() } else { None });
+                let dicts = pickle.entries(dict).filter_map(|(key, value)| match value {
+                    Value::Dict(dict) => Some((key, dict)),
+                    _ => None,
+                });
+                let holds = |(key, dict): (_, &Vec<_>)| (weights(pickle, dict) > 0).then_some(key);
+                holding = dicts.take(MOST_DICTS).filter_map(holds).collect();
+                match inside {
+                    Some(&(key, value, _)) => Some((key, value)),
+                    // What lies beside a dict of weights under an unusual key is no state dict.
+                    None if here == 0 && !holding.is_empty() => None,
+                    None => {
+                        let tensors: Vec<_> = tensors(pickle, dict).take(MOST_TENSORS + 1).collect();
+                        if !tensors.is_empty() {
+                            return Ok(Found { tensors, opened, beside });
+                        }
+                        None
+                    }
                 }
-                USUAL.iter().find_map(|key| entry(key).filter(|(_, value)| matches!(value, Value::Dict(_))))
             }
         };
         let Some((key, inside)) = next.filter(|_| opened.len() < MOST_OPENED) else {
@@ -251,12 +304,15 @@ fn state_dict<'a>(pickle: &'a Pickle, path: &Path, open: &str) -> Result<(Named<
                 if opened.is_empty() { String::new() } else { format!(" in `{}`", opened.join(".")) };
             let why = format!(
                 "has no state dict where one usually is ({}){within}; the keys there are {}. Say where it is by `open` in \
-                 a file of names, as open = \"ema.state_dict\"",
+                 a file of names (--weights-names), as open = \"ema.state_dict\"",
                 USUAL.join(", "),
                 if have.is_empty() { "none".into() } else { have.join(", ") }
             );
             return Err(Error::file(path, why));
         };
+        let within = opened.iter().map(|key| format!("{key}.")).collect::<String>();
+        let others = holding.iter().filter(|other| **other != key).take(MOST_BESIDE);
+        beside.extend(others.map(|other| format!("{within}{}", shown(other))));
         opened.push(shown(key));
         value = inside;
     }

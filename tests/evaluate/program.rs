@@ -140,7 +140,7 @@ fn a_killed_evaluation_goes_on_to_the_same_bits() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let tiny = trained();
-    refuses(&tiny, &["nett"], &["model", "none of this name"]);
+    refuses(&tiny, &["nett"], &["model", "`nett`", "no such file or folder here"]);
     refuses(&tiny, &["net", "--attack", "pgt"], &["attack", "did you mean"]);
     refuses(&tiny, &["net", "--attack", "pgd-0"], &["attack"]);
     refuses(&tiny, &["net", "--images", "61"], &["there are 60"]);
@@ -154,10 +154,31 @@ fn what_does_not_fit_is_refused() {
         &["net/best.safetensors", "--model", "mlp-17", "--data", "tiny", "--epsilon", "0.1"],
         &["mlp-17"],
     );
-    refuses(&tiny, &["--resume", "net"], &["no evaluate.toml"]);
+    refuses(&tiny, &["--resume", "net"], &["net: holds no evaluate.toml"]);
+    // A network that says itself what it computes, told by its first bytes or by its name in any case.
+    let begins = [&[0x08, 8, 0x12][..], &[0; 40]].concat();
+    std::fs::write(tiny.path("exported.bin"), begins).unwrap();
+    std::fs::write(tiny.path("EXPORTED.ONNX"), [0; 40]).unwrap();
+    for file in ["exported.bin", "EXPORTED.ONNX"] {
+        refuses(&tiny, &[file, "--data", "tiny", "--epsilon", "0.1"], &[file, "ONNX file"]);
+        refuses(&tiny, &[file, "--data", "tiny", "--model", "mlp"], &["model: `mlp`", "leave this out"]);
+        let names = ["--weights-names", "names.toml"];
+        refuses(
+            &tiny,
+            &[&[file, "--data", "tiny"], &names[..]].concat(),
+            &["weights-names", "leave this out"],
+        );
+    }
     runs(&tiny, &["net", "--attack", "fgsm", "--images", "9", "--out", "found"]);
     refuses(&tiny, &["net", "--attack", "fgsm", "--out", "found"], &["holds files already"]);
     refuses(&tiny, &["--resume", "found", "--attack", "pgd"], &["--attack", "leave these out"]);
+    // A log beside which nothing says what was evaluated.
+    std::fs::copy(tiny.path("found/evaluation.log"), tiny.path("copy.log")).unwrap();
+    refuses(
+        &tiny,
+        &["--verify", "copy.log"],
+        &["error: .: holds no evaluate.toml", "MODEL --data DATA --verify"],
+    );
     // Other weights in the place of those it began with.
     tiny.runs(&tiny.short(&["--out", "other", "--seed", "5"]));
     std::fs::copy(tiny.path("other/best.safetensors"), tiny.path("net/best.safetensors")).unwrap();

@@ -158,6 +158,34 @@ fn operators_and_attributes_that_are_missing_are_named() {
 }
 
 #[test]
+fn messages_in_messages_are_no_deeper_than_a_network_needs() {
+    // Graphs in attributes of nodes of graphs, and types of sequences of sequences: nothing follows them down.
+    let (mut graph, mut sequence) = (node("Relu", &["x"], &["y"], &[]), Vec::new());
+    for _ in 0..3000 {
+        let branch = field(5, &[field(1, b"then_branch"), field(6, &graph), number(20, 5)].concat());
+        graph = node("If", &["x"], &["y"], &[branch]);
+        sequence = field(4, &field(1, &sequence));
+    }
+    refused_within(&between(&[graph]), &["(If)"], 1 << 20);
+    let input = field(11, &[field(1, b"x"), field(2, &sequence)].concat());
+    refused_within(&file(13, &[input, flatten("x"), value(12, "y", &[-1])]), &["`x`"], 1 << 20);
+    // A network of a thousand layers is not deep in that sense.
+    let layers: Vec<Vec<u8>> = (0..1000).map(|i| relu(&format!("r{i}"), &format!("r{}", i + 1))).collect();
+    assert!(survive(&between(&[vec![relu("x", "r0")], layers, vec![flatten("r1000")]].concat())));
+}
+
+#[test]
+fn a_path_in_a_file_leads_nowhere() {
+    for path in ["../../../../etc/passwd", "/etc/passwd", "w.bin"] {
+        let location = field(13, &[field(1, b"location"), field(2, path.as_bytes())].concat());
+        let dims = [number(1, 1), number(1, 2), number(1, 1), number(1, 1)].concat();
+        let w = field(5, &[dims, number(2, 1), field(8, b"w"), location, number(14, 1)].concat());
+        let conv = node("Conv", &["x", "w"], &["r"], &[]);
+        refused(&between(&[w, conv, flatten("r")]), &["`w`", "external data", "not read"]);
+    }
+}
+
+#[test]
 fn graphs_that_dangle_or_go_in_circles_are_refused() {
     refused(&between(&[flatten("r")]), &["(Flatten)", "`r`", "nothing makes"]);
     refused(&between(&[relu("b", "a"), relu("a", "b"), flatten("b")]), &["`b`", "circle"]);
@@ -213,7 +241,7 @@ fn weights_that_are_none_are_refused() {
     refused(&conv(tensor("w", &[-1, 2, 1, 1], 1, &[0; 8])), &["extents"]);
     refused(&conv(tensor("w", &[1; 5000], 1, &[0; 4])), &["5000 axes"]);
     let location = [number(2, 1), field(8, b"w"), number(14, 1)].concat();
-    refused(&conv(field(5, &location)), &["`w`", "external data"]);
+    refused(&conv(field(5, &location)), &["`w`", "external data", "external_data=False", "dynamo=False"]);
     let vectors: Vec<Vec<u8>> = ["g", "b", "m"].iter().map(|name| floats(name, &[2], &[1.0, 2.0])).collect();
     let norm = node("BatchNormalization", &["x", "g", "b", "m", "v"], &["r"], &[]);
     let normed = |v: Vec<u8>| between(&[vectors.concat(), v, norm.clone(), flatten("r")]);
@@ -272,15 +300,24 @@ fn small_files_do_not_take_large_memory() {
     doubled.push(node("Add", &["x", "c40"], &["r"], &[]));
     doubled.push(flatten("r"));
     refused_within(&between(&doubled), &["(Concat)", "larger"], 32 * MIB);
-    // An activation of 2^31 elements an image is recorded and not held; more is refused.
-    let pads = longs("p", &[0, 0, 0, 0, 0, 0, 1 << 14, 1 << 14]);
-    let pad = |from: &str, to: &str| node("Pad", &[from, "p"], &[to], &[]);
-    let mut padded = vec![pads, pad("x", "p0")];
-    for i in 0..3 {
-        padded.push(pad(&format!("p{i}"), &format!("p{}", i + 1)));
-    }
-    padded.push(flatten("p3"));
-    refused_within(&between(&padded), &["(Pad)", "larger"], MIB);
+    // An activation of 2^27 elements an image is recorded and not held; more is refused where it is made.
+    let padded = |rows: i64| {
+        let pads = longs("p", &[0, 0, 0, 0, 0, 0, rows - 4, (1 << 13) - 4]);
+        between(&[
+            pads,
+            node("Pad", &["x", "p"], &["r"], &[]),
+            node("GlobalAveragePool", &["r"], &["y"], &[]),
+        ])
+    };
+    assert!(survive(&padded(1 << 13)));
+    let words = ["node `the-node` (Pad)", "[2, 8193, 8192]", "larger than 134217728"];
+    refused_within(&padded((1 << 13) + 1), &words, MIB);
+    // Many of them together: what a pass back would keep.
+    let mut many = vec![longs("p", &[0, 0, 0, 0, 0, 0, (1 << 13) - 4, (1 << 13) - 4])];
+    many.push(node("Pad", &["x", "p"], &["r0"], &[]));
+    many.extend((0..16).map(|i| relu(&format!("r{i}"), &format!("r{}", i + 1))));
+    many.push(node("GlobalAveragePool", &["r16"], &["y"], &[]));
+    refused_within(&between(&many), &["(Relu)", "[2, 8192, 8192]", "more than 2147483648"], MIB);
     let long = relu(&"n".repeat(100_000), "y");
     assert!(why(&between(&[long])).len() < 300_000);
 }

@@ -5,9 +5,10 @@ use super::reference::{Reference, permute};
 use adamant::nn::{Mode, Net, Params, Tape, architectures};
 use adamant::plan::Plan;
 use adamant::tensor::{Host, Store};
-use adamant::weights::{self, Names, Taking};
+use adamant::weights::{self, Names, StateDict, Taking};
 use adamant::{DType, Device};
-use std::path::PathBuf;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
 
 /// Largest difference of a logit, relative to the largest: sums in another order, all in f64.
 const TOLERANCE: f64 = 1e-11;
@@ -149,4 +150,86 @@ fn weights_of_another_network_say_whose_they_are() {
     }
     let none = told("robustbench-resnet18.pt", SMALL, 11).unwrap_err();
     assert!(none.contains("no architecture here for 11 classes") && none.contains("[10, 16]"), "{none}");
+    // What is nearest, what differs, what there is, and what to do with all others.
+    for words in [
+        "Nearest is `resnet18-w2-normalized`: `linear.weight` (`module.linear.weight`) is [10, 16] instead of [11, 16]",
+        "`linear.bias` (`module.linear.bias`) is [10] instead of [11]",
+        "there are mlp, mnist-fast,",
+        "wide-resnet50-2",
+        "torch.onnx.export(model, images",
+    ] {
+        assert!(none.contains(words), "{words}: {none}");
+    }
+    let grey = told("robustbench-resnet18.pt", [16, 16, 1], 10).unwrap_err();
+    assert!(grey.contains("is [2, 3, 3, 3] instead of [2, 1, 3, 3]"), "{grey}");
+    // Too small an image for the network that it is of.
+    let tiny = told("torchvision-resnet18.pth", [0, 40, 3], 7).unwrap_err();
+    assert!(tiny.contains("none may be 0"), "{tiny}");
+}
+
+/// A safetensors file of tensors without a number in them other than 0.
+fn zeros(tensors: &[(String, Vec<usize>)]) -> Vec<u8> {
+    let (mut header, mut end) = (Vec::new(), 0);
+    for (name, dims) in tensors {
+        let start = end;
+        end += 4 * dims.iter().product::<usize>();
+        header.push(format!(r#""{name}":{{"dtype":"F32","shape":{dims:?},"data_offsets":[{start},{end}]}}"#));
+    }
+    let header = format!("{{{}}}", header.join(","));
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &vec![0; end]].concat()
+}
+
+/// What these weights are told to be of.
+fn told_of(tensors: &[(String, Vec<usize>)], input: [usize; 3], classes: usize) -> Result<String, String> {
+    let dict = StateDict::of(Box::new(Cursor::new(zeros(tensors))), Path::new("FILE"), "").unwrap();
+    weights::told(&dict, &Names::default(), input, classes).map_err(|error| error.to_string())
+}
+
+/// Names and extents of a network's tensors, as PyTorch has them.
+fn tensors(model: &str, input: [usize; 3], classes: usize) -> Vec<(String, Vec<usize>)> {
+    let params = Params::of(architectures::by_name(model, input, classes).unwrap().as_ref()).unwrap();
+    params.iter().map(|param| (param.name.clone(), param.torch_shape())).collect()
+}
+
+#[test]
+fn torchvisions_networks_of_bottlenecks_are_told_by_depth_width_and_groups() {
+    for model in [
+        "resnet50-w16",
+        "resnet101-w16",
+        "resnet152-w16",
+        "wide-resnet50-2-w16",
+        "wide-resnet101-2-w16",
+        "resnext50-32x4d-w16",
+        "resnext101-32x8d-w16",
+        "resnext101-64x4d-w16",
+        "resnet101-cifar-w16",
+    ] {
+        assert_eq!(told_of(&tensors(model, LARGE, 5), LARGE, 5).as_deref(), Ok(model));
+    }
+}
+
+#[test]
+fn what_differs_from_the_nearest_architecture_is_cut_to_a_few() {
+    // A deeper one than there is, under the names of ResNet-50.
+    let mut deeper = tensors("resnet50-w2", LARGE, 5);
+    for block in 6..12 {
+        deeper.push((format!("layer3.{block}.conv1.weight"), vec![8, 32, 1, 1]));
+    }
+    let error = told_of(&deeper, LARGE, 5).unwrap_err();
+    for words in [
+        "Nearest is `resnet50-w2`: the file has besides layer3.6.conv1.weight, layer3.7.conv1.weight",
+        "layer3.9.conv1.weight and 2 more",
+    ] {
+        assert!(error.contains(words), "{error}");
+    }
+    let fewer: Vec<_> = tensors("resnet50-w2", LARGE, 5)
+        .into_iter()
+        .filter(|(name, _)| !name.starts_with("layer4.2.bn"))
+        .collect();
+    let error = told_of(&fewer, LARGE, 5).unwrap_err();
+    assert!(error.contains("the file lacks layer4.2.bn1.weight") && error.contains(" more"), "{error}");
+    // Of nothing here: no nearest is made up.
+    let none = told_of(&[("encoder.weight".into(), vec![3, 4]), ("decoder.bias".into(), vec![3])], LARGE, 5);
+    let none = none.unwrap_err();
+    assert!(!none.contains("Nearest") && none.contains("torch.onnx.export"), "{none}");
 }

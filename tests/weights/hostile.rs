@@ -26,7 +26,7 @@ fn refused(bytes: &[u8], words: &[&str]) {
 }
 
 /// An archive of these members, not compressed.
-fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
+pub(super) fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
     archive_by(members, CompressionMethod::Stored)
 }
 
@@ -40,11 +40,11 @@ fn archive_by(members: &[(&str, &[u8])], how: CompressionMethod) -> Vec<u8> {
 }
 
 /// A `.pt` file with this pickle, and one storage of four numbers.
-fn pt(pickle: &[u8]) -> Vec<u8> {
+pub(super) fn pt(pickle: &[u8]) -> Vec<u8> {
     archive(&[("a/data.pkl", pickle), ("a/data/0", &[0; 16])])
 }
 
-fn text(text: &str) -> Vec<u8> {
+pub(super) fn text(text: &str) -> Vec<u8> {
     [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()
 }
 
@@ -65,12 +65,12 @@ fn call(module: &str, name: &str, arguments: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// Numbers kept outside, as torch.save says where.
-fn storage(class: &str, key: &str, count: i32) -> Vec<u8> {
+pub(super) fn storage(class: &str, key: &str, count: i32) -> Vec<u8> {
     let id = [text("storage"), function("torch", class), text(key), text("cpu"), whole(count)];
     [tuple(&id), b"Q".to_vec()].concat()
 }
 
-fn tensor(storage: Vec<u8>, offset: i32, dims: &[i32], strides: &[i32]) -> Vec<u8> {
+pub(super) fn tensor(storage: Vec<u8>, offset: i32, dims: &[i32], strides: &[i32]) -> Vec<u8> {
     let all = |numbers: &[i32]| tuple(&numbers.iter().map(|&n| whole(n)).collect::<Vec<_>>());
     let rest = [vec![0x89], call("collections", "OrderedDict", &[])];
     let arguments = [storage, whole(offset), all(dims), all(strides), rest.concat()];
@@ -78,11 +78,11 @@ fn tensor(storage: Vec<u8>, offset: i32, dims: &[i32], strides: &[i32]) -> Vec<u
 }
 
 /// A pickle of a dict with this under `w`.
-fn dict_of(value: Vec<u8>) -> Vec<u8> {
+pub(super) fn dict_of(value: Vec<u8>) -> Vec<u8> {
     [vec![0x80, 2, b'}'], text("w"), value, b"s.".to_vec()].concat()
 }
 
-fn four() -> Vec<u8> {
+pub(super) fn four() -> Vec<u8> {
     tensor(storage("FloatStorage", "0", 4), 0, &[2, 2], &[2, 1])
 }
 
@@ -263,6 +263,17 @@ fn archives_that_mislead_are_refused() {
     refused(&archive(&[("a/data.pkl", &pickle), ("b/data.pkl", &pickle)]), &["not one member"]);
     refused(&archive(&[("readme", b"hello")]), &["not one member"]);
     refused(&archive(&[good, &[("a/byteorder", b"big")]].concat()), &["most significant byte first"]);
+    // Two members of one name, of which another program might read the other one.
+    let twice = archive(&[good, &[("a/data/1", &[1; 16])]].concat());
+    let name = |at: usize| twice[at..].starts_with(b"a/data/1");
+    let twice: Vec<u8> =
+        (0..twice.len()).map(|at| if at >= 7 && name(at - 7) { b'0' } else { twice[at] }).collect();
+    refused(&twice, &["two of its members have one name"]);
+    // A member that is said to be larger than the file: the sizes in its entry of the directory, behind the checksum.
+    let mut lying = archive(good);
+    let entry = lying.windows(4).rposition(|bytes| bytes == b"PK\x01\x02").unwrap();
+    lying[entry + 20..entry + 28].copy_from_slice(&[0, 0, 0, 0x40, 0, 0, 0, 0x40]);
+    refused(&lying, &["`a/data/0` is said to have 1073741824 bytes", "made to mislead"]);
     // What unpacks to a thousand times its size: torch.save compresses nothing, so nothing compressed is taken.
     let bomb = vec![0u8; 16 << 20];
     let deflated = archive_by(&[("a/data.pkl", &bomb)], CompressionMethod::Deflated);

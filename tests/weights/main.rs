@@ -5,4 +5,6 @@ mod reference;
 
 mod foreign;
 mod hostile;
+mod nested;
 mod shipped;
+mod torchvision;

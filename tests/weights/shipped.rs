@@ -16,7 +16,7 @@ fn a_flipped_bit_in_weights_that_come_along_is_refused() {
         files += 1;
         // The sign of a weight, the last bit of one, and the name of the architecture.
         let name = good.windows(9).position(|bytes| bytes == b"\"model\":\"").unwrap() + 9;
-        for (at, bit) in [(good.len() - 1, 0x80), (good.len() / 2 & !3, 1), (name, 1)] {
+        for (at, bit) in [(good.len() - 1, 0x80), ((good.len() / 2) & !3, 1), (name, 1)] {
             let mut changed = good.clone();
             changed[at] ^= bit;
             let error = StateDict::of(Box::new(Cursor::new(changed)), &file, "").err();

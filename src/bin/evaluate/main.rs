@@ -117,6 +117,9 @@ fn evaluate(
     let device = flags.machine.device()?;
     say!("data      {}: {} of {} test {}", data.name, assessment.examples.len(), data.len(), data.kind());
     say!("model     {}, {} parameters, from {}", subject.name, subject.params.count(), model.file.display());
+    if let Some(opened) = &model.opened {
+        say!("          {opened}");
+    }
     if model.dummies {
         say!("          {}", results::WHY_COLLAPSED);
     }
@@ -229,7 +232,8 @@ fn check(flags: &Flags, file: &Path) -> Result<ExitCode> {
         }
         None => {
             flags.alone("verify", &[])?;
-            Request::read(path.parent().unwrap_or(Path::new(".")))?
+            let beside = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            Request::read(beside.unwrap_or(Path::new(".")))?
         }
     };
     let model = Model::load(&request)?;

@@ -4,7 +4,7 @@ use super::request::Request;
 use adamant::data::{self, Data};
 use adamant::nn::{Architecture, Onnx, Params, architectures};
 use adamant::train::{Recipe, method};
-use adamant::weights::{self, Names, Taking, Weights};
+use adamant::weights::{self, Names, StateDict, Taking, Weights};
 use adamant::{Error, Result, files};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,8 @@ pub(crate) struct Model {
     /// Whether each class has a second output, and the network is judged by what they collapse to.
     pub(crate) dummies: bool,
     pub(crate) data: Data,
+    /// Where in the file the weights were, and what else it holds, where it holds more than them.
+    pub(crate) opened: Option<String>,
 }
 
 impl Model {
@@ -44,7 +46,13 @@ impl Model {
         })?;
         let size = request.image_size.or(recipe.as_ref().map(|recipe| recipe.image_size)).unwrap_or(0);
         let data = data::load_sized(spec, size)?;
-        if place.extension().is_some_and(|end| end == "onnx") {
+        if !place.is_dir() && Onnx::is_file(&place)? {
+            for (flag, given) in [("model", &request.model), ("weights-names", &request.weights_names)] {
+                if let Some(given) = given {
+                    let why = "an ONNX file says itself what it computes: leave this out";
+                    return Err(Error::argument(flag, format!("`{given}`"), why));
+                }
+            }
             return Model::onnx(place, data);
         }
         let (image, classes) = (data.test.image, data.test.classes);
@@ -53,9 +61,10 @@ impl Model {
             Taking { names: table.map_or_else(|| Ok(Names::default()), Names::read)?, redraw_last: None };
         let file = weights::find(&place)?;
         let given = request.model.as_ref().or(recipe.as_ref().map(|recipe| &recipe.model));
+        let mut dict = weights::open(&file, &taking.names)?;
         let name = match given {
             Some(name) => name.clone(),
-            None => weights::told(&weights::open(&file, &taking.names)?, &taking.names, image, classes)?,
+            None => weights::told(&dict, &taking.names, image, classes)?,
         };
         let (network, dummies) = match &recipe {
             Some(recipe) => {
@@ -65,9 +74,10 @@ impl Model {
             None => (architectures::by_name(&name, image, classes)?, false),
         };
         let params = Params::of(network.as_ref())?;
-        let weights = weights::load(&file, network.as_ref(), &params, &taking)?;
-        let name = network.name();
-        Ok(Model { file, identity: name.clone(), name, recipe, network, params, weights, dummies, data })
+        let weights = weights::take(&mut dict, network.as_ref(), &params, &taking)?;
+        let (opened, name) = (opened(&dict), network.name());
+        let identity = name.clone();
+        Ok(Model { file, identity, name, recipe, network, params, weights, dummies, data, opened })
     }
 
     /// The network in an ONNX file, which says all of it.
@@ -85,8 +95,25 @@ impl Model {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let identity = format!("ONNX {}", files::sha256(&bytes));
         let network = Box::new(network);
-        Ok(Model { file, identity, name, recipe: None, network, params, weights, dummies: false, data })
+        let (recipe, dummies, opened) = (None, false, None);
+        Ok(Model { file, identity, name, recipe, network, params, weights, dummies, data, opened })
     }
+}
+
+/// Where in a file that holds more its weights were.
+fn opened(dict: &StateDict) -> Option<String> {
+    if dict.opened().is_empty() {
+        return None;
+    }
+    let others: Vec<String> = dict.beside().iter().map(|key| format!("`{key}`")).collect();
+    let rest = match dict.beside() {
+        [] => String::new(),
+        [first, ..] => format!(
+            "; it has weights in {} too (--weights-names FILE with open = \"{first}\" takes those)",
+            others.join(", ")
+        ),
+    };
+    Some(format!("taken from `{}` in it{rest}", dict.opened().join(".")))
 }
 
 /// What is meant: a path, or a name under models/.
@@ -105,10 +132,15 @@ fn place(subject: &str) -> Result<PathBuf> {
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
+    let what = "the folder of a run, or a file of weights or of a network (ONNX)";
+    if names.is_empty() {
+        let why = format!("there is no such file or folder here; give {what}");
+        return Err(Error::argument("model", format!("`{subject}`"), why));
+    }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut error = Error::unknown("model", subject, &names);
     if let Error::Argument { why, .. } = &mut error {
-        why.push_str("; or the folder of a run, or a file of weights, and there is none of this name here");
+        why.push_str(&format!("; or give {what}: there is none of this name here"));
     }
     Err(error)
 }

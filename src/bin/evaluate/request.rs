@@ -84,7 +84,10 @@ impl Request {
     pub(crate) fn read(folder: &Path) -> Result<Request> {
         let path = folder.join(FILE);
         if !path.is_file() {
-            let why = format!("holds no {FILE}, so there is no evaluation in it: give the folder of one");
+            let why = format!(
+                "holds no {FILE}, which says what was evaluated: give the folder of an evaluation; or, to verify a log that \
+                 was moved, name the network and its data: MODEL --data DATA --verify FILE"
+            );
             return Err(Error::file(folder, why));
         }
         let text = std::fs::read_to_string(&path)

@@ -73,8 +73,9 @@ impl Constant {
         let name = &tensor.name;
         if tensor.data_location != 0 {
             return Err(format!(
-                "tensor `{name}` lies in another file (external data), which is not read: save the network as one \
-                 file"
+                "tensor `{name}` lies in another file (external data), which is not read: export the network as one \
+                 file, by torch.onnx.export(..., external_data=False) or, with an older PyTorch, (..., dynamo=False); or \
+                 onnx.save(onnx.load(FILE), ONE_FILE)"
             ));
         }
         let dims: Option<Vec<usize>> = tensor.dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();

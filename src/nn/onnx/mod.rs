@@ -118,6 +118,27 @@ impl Onnx {
         Ok(network)
     }
 
+    /// Whether a file is ONNX as far as its name or its first bytes say: it ends in `.onnx`, whatever the case, or begins
+    /// as protobuf writes a model, with its version and then one of its other fields.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn is_file(path: &Path) -> Result<bool> {
+        if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("onnx")) {
+            return Ok(true);
+        }
+        // A pipe would be waited for.
+        if !path.is_file() {
+            return Ok(false);
+        }
+        let mut start = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(16).read_to_end(&mut start));
+        read.map_err(|e| Error::io(path, "could not read the network", e))?;
+        // A header of safetensors, behind its length, which may be any number.
+        let is_safetensors = matches!(start[..], [_, _, _, _, _, _, 0, 0, b'{', ..]);
+        Ok(!is_safetensors && proto::begins(&start))
+    }
+
     /// The operator that makes the output, past those that only give it another shape. `Softmax` says that what this
     /// network calls logits are probabilities: gradients of a loss on top of them vanish where it is sure.
     pub fn last_operator(&self) -> &str {

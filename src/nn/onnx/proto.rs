@@ -193,6 +193,12 @@ pub(super) fn decode(bytes: Bytes) -> Result<Model, Why> {
     Model::decode(bytes).map_err(|e| damaged(e.to_string()))
 }
 
+/// Whether these are the first bytes of a model, as everyone writes one: the version of the format, a small number, and
+/// then the producer, its version, a domain, a number of the model, a text about it, the graph or the operators.
+pub(super) fn begins(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x08, 1..=0x1f, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..])
+}
+
 /// The messages that hold repeated ones.
 #[derive(Clone, Copy)]
 enum Kind {
