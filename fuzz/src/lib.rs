@@ -3,12 +3,19 @@
 //! A reader may refuse them, and mostly does. It may not panic, hang, run out of memory or write anything. Where a
 //! checksum or a container would refuse nearly every change, the target puts the bytes into a good container itself.
 
-use adamant::data::{self, idx};
-use adamant::nn::{Architecture, Onnx, Params, architectures};
+// The program's own file, which is no part of the library.
+#[allow(dead_code, reason = "of what the program asks, reading alone is tried here")]
+#[path = "../../src/bin/evaluate/request.rs"]
+mod request;
+
+use adamant::data::{self, Dataset, idx};
+use adamant::kernels::tuner::Cache;
+use adamant::nn::{Architecture, Mode, Onnx, Params, architectures};
 use adamant::report;
-use adamant::report::evaluation::{Log, MAGIC};
+use adamant::report::evaluation::{Log, MAGIC, Subject, verify as recheck};
 use adamant::train::{Recipe, checkpoint};
-use adamant::weights::{self, Names, StateDict, Taking};
+use adamant::weights::{self, Names, StateDict, Taking, Weights};
+use request::Request;
 use sha2::{Digest, Sha256};
 use std::cell::OnceCell;
 use std::io::{Cursor, Write};
@@ -79,21 +86,23 @@ pub fn cifar(bytes: &[u8]) {
     }
 }
 
+/// An array of NumPy's.
+fn npy(dtype: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    let mut header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({shape}), }}");
+    header.push_str(&" ".repeat(63 - (10 + header.len()) % 64));
+    header.push('\n');
+    [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), data].concat()
+}
+
 /// NumPy: an archive, or one array inside of a good archive.
 pub fn npz(bytes: &[u8]) {
     let (form, bytes) = chosen(bytes);
     if form % 8 == 0 {
         return load(&write("whole.npz", bytes));
     }
-    let array = |dtype: &str, shape: &str, data: &[u8]| {
-        let mut header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({shape}), }}");
-        header.push_str(&" ".repeat(63 - (10 + header.len()) % 64));
-        header.push('\n');
-        [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), data].concat()
-    };
-    let images = array("|u1", "2, 2, 2", &[0, 1, 2, 3, 4, 5, 6, 7]);
-    let features = array("<f4", "2, 1", &[0; 8]);
-    let labels = array("|u1", "2,", &[0, 1]);
+    let images = npy("|u1", "2, 2, 2", &[0, 1, 2, 3, 4, 5, 6, 7]);
+    let features = npy("<f4", "2, 1", &[0; 8]);
+    let labels = npy("|u1", "2,", &[0, 1]);
     let x = if form & 16 == 0 { &images } else { &features };
     let mut members: Vec<(&str, &[u8])> =
         vec![("x_train.npy", x), ("y_train.npy", &labels), ("x_test.npy", x), ("y_test.npy", &labels)];
@@ -255,6 +264,11 @@ pub fn evaluation(bytes: &[u8]) {
         let _ = Log::from_bytes(path, bytes);
         return;
     }
+    let _ = Log::from_bytes(path, &chained(bytes));
+}
+
+/// A log of these records, each behind its length (two bytes), with the chain of hashes.
+fn chained(mut bytes: &[u8]) -> Vec<u8> {
     let mut log = MAGIC.to_vec();
     let mut chain = Sha256::digest(MAGIC);
     while let [low, high, rest @ ..] = bytes {
@@ -266,5 +280,90 @@ pub fn evaluation(bytes: &[u8]) {
         log.extend(chain);
         bytes = rest;
     }
-    let _ = Log::from_bytes(path, &log);
+    log
+}
+
+/// A network and its test data: two images of two pixels.
+struct Evaluated {
+    architecture: Box<dyn Architecture>,
+    params: Params,
+    weights: Weights,
+    data: Dataset,
+}
+
+impl Evaluated {
+    fn new() -> Evaluated {
+        let images = npy("|u1", "2, 1, 2", &[0, 1, 2, 255]);
+        let labels = npy("|u1", "2,", &[0, 1]);
+        let members: [(&str, &[u8]); 4] =
+            [("x_train.npy", &images), ("y_train.npy", &labels), ("x_test.npy", &images), ("y_test.npy", &labels)];
+        let path = write("evaluated.npz", &archive(&members));
+        let data = data::load(path.to_str().expect("a path in UTF-8")).expect("a good archive").test;
+        let architecture = architectures::by_name("mlp-1", data.image, data.classes).expect("an architecture");
+        let params = Params::of(architecture.as_ref()).expect("its parameters");
+        let weights = params.iter().map(|param| param.name.clone()).zip(params.initial(1)).collect();
+        Evaluated { architecture, params, weights, data }
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject {
+            name: "mlp-1",
+            identity: "mlp-1",
+            architecture: self.architecture.as_ref(),
+            params: &self.params,
+            weights: &self.weights,
+            data: &self.data,
+            mode: Mode::Eval,
+        }
+    }
+}
+
+thread_local! {
+    static EVALUATED: Evaluated = Evaluated::new();
+}
+
+/// The re-check of a log: records as for [`evaluation`], of which the first, the header, has `WEIGHTS` and `DATA` where the
+/// SHA-256 of the network's and of the data belong.
+pub fn verify(bytes: &[u8]) {
+    let [low, high, rest @ ..] = bytes else { return };
+    let length = usize::from(u16::from_le_bytes([*low, *high])).min(rest.len());
+    let (header, units) = rest.split_at(length);
+    let Ok(header) = std::str::from_utf8(header) else { return };
+    EVALUATED.with(|evaluated| {
+        let subject = evaluated.subject();
+        let header = header.replacen("WEIGHTS", &subject.sha256(), 1);
+        let header = header.replacen("DATA", &subject.data.sha256, 1);
+        let Ok(length) = u16::try_from(header.len()) else { return };
+        let log = [&length.to_le_bytes()[..], header.as_bytes(), units].concat();
+        let Ok(log) = Log::from_bytes(Path::new("evaluation.log"), &chained(&log)) else { return };
+        if let Ok(verified) = recheck(&subject, &log, |_, _| {}) {
+            let lines = verified.lines(&log.header);
+            assert!(lines.len() < 1 << 16, "{} lines", lines.len());
+        }
+    });
+}
+
+/// What an evaluation was asked for (evaluate.toml), and what is made of its texts.
+pub fn request(bytes: &[u8]) {
+    let path = write("evaluation/evaluate.toml", bytes);
+    let folder = path.parent().expect("a folder");
+    let Ok(request) = Request::read(folder) else { return };
+    let _ = (request.checks(), request.steps());
+    if let Ok(threat) = request.threat(None) {
+        let _ = request.radii(&threat);
+    }
+    request.write(folder).expect("a request can be written");
+    assert!(Request::read(folder).expect("what was written can be read") == request);
+}
+
+/// What the tuner remembers of a device.
+pub fn tuner(bytes: &[u8]) {
+    let _ = Cache::read(&write("tuner.json", bytes));
+}
+
+/// A data set of Hugging Face: the bytes are the file of its training part and of its test part.
+pub fn parquet(bytes: &[u8]) {
+    let path = write("parquet/train-0.parquet", bytes);
+    write("parquet/test-0.parquet", bytes);
+    load(path.parent().expect("a folder"));
 }

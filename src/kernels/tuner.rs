@@ -33,9 +33,9 @@ const HOPELESS: f64 = 2.0;
 /// What is not faster than the rule's choice by this factor is as fast: the rule's choice stays.
 const WORTHWHILE: f64 = 0.97;
 
-/// The file.
+/// What a tuner remembers, as it stands in its file.
 #[derive(Debug, Deserialize, Serialize)]
-struct Cache {
+pub struct Cache {
     /// The adapter and its driver.
     device: String,
     /// SHA-256 of all that the kernels' texts are made of.
@@ -45,6 +45,22 @@ struct Cache {
 }
 
 impl Cache {
+    /// What a file holds; `None` where there is none. Nothing in it is believed of a device: what a launch is said to take is
+    /// looked up among those that there are.
+    ///
+    /// # Errors
+    /// Why it cannot be used, as [`Tuner::warnings`] say it.
+    pub fn read(file: &Path) -> std::result::Result<Option<Cache>, String> {
+        match std::fs::read(file) {
+            Ok(bytes) => {
+                let parsed = serde_json::from_slice(&bytes);
+                parsed.map(Some).map_err(|error| format!("it is no cache of a tuner ({error})"))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("it cannot be read ({error})")),
+        }
+    }
+
     fn to_json(&self) -> String {
         // Strings and numbers alone: nothing here that JSON could refuse.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
@@ -101,7 +117,7 @@ impl Tuner {
     pub fn new(gpu: &Gpu, file: &Path, budget: Option<Duration>) -> Tuner {
         let mut warnings = Vec::new();
         let mut cache = Cache { device: device(gpu), kernels: sources(), choices: BTreeMap::new() };
-        match read(file) {
+        match Cache::read(file) {
             Ok(None) => {}
             Ok(Some(found)) if found.device != cache.device => {
                 warnings.push(format!("it is of another device, {}", found.device));
@@ -298,18 +314,6 @@ impl std::fmt::Display for Tuner {
             write!(f, ", {unknown} not known and left at the default")?;
         }
         write!(f, "; {}, sha256 {}", self.file.display(), &self.hash()[..12])
-    }
-}
-
-/// What the file holds; `None` where there is none; why it cannot be used.
-fn read(file: &Path) -> std::result::Result<Option<Cache>, String> {
-    match std::fs::read(file) {
-        Ok(bytes) => {
-            let parsed = serde_json::from_slice(&bytes);
-            parsed.map(Some).map_err(|error| format!("it is no cache of a tuner ({error})"))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("it cannot be read ({error})")),
     }
 }
 
