@@ -233,3 +233,40 @@ fn what_differs_from_the_nearest_architecture_is_cut_to_a_few() {
     let none = none.unwrap_err();
     assert!(!none.contains("Nearest") && none.contains("torch.onnx.export"), "{none}");
 }
+
+/// What a file of these bytes is taken for; `w` is `[1, 2]` in it.
+fn format(bytes: Vec<u8>) -> Result<&'static str, String> {
+    let mut dict = StateDict::of(Box::new(Cursor::new(bytes)), Path::new("FILE"), "")
+        .map_err(|error| error.to_string())?;
+    assert_eq!(dict.read("w").unwrap(), [1.0, 2.0]);
+    Ok(dict.format())
+}
+
+#[test]
+fn a_header_of_any_length_is_safetensors_and_a_pickle_of_any_protocol_is_none() {
+    let tensor = br#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+    let numbers = [1f32.to_le_bytes(), 2f32.to_le_bytes()].concat();
+    let mut begin_as_a_pickle = 0;
+    // Lengths of 128, 384, 640 (as protocol 2), 896 (3), 1152 (4) and so on begin with the byte of a pickle.
+    for length in (tensor.len().next_multiple_of(8)..1500).step_by(8) {
+        let mut header = tensor.to_vec();
+        header.resize(length, b' ');
+        let file = [&(length as u64).to_le_bytes()[..], &header, &numbers].concat();
+        begin_as_a_pickle += usize::from(file[0] == 0x80);
+        assert_eq!(format(file).as_deref(), Ok("safetensors"), "a header of {length} bytes");
+    }
+    assert_eq!(begin_as_a_pickle, 6);
+    // The older form of torch.save begins with a pickle; what follows the first two bytes is the same in each protocol.
+    let pickle = std::fs::read(path("legacy-resnet18.pt")).unwrap();
+    assert_eq!(pickle[..2], [0x80, 2]);
+    for protocol in 2..=5 {
+        let file = [&[0x80, protocol], &pickle[2..]].concat();
+        let dict = StateDict::of(Box::new(Cursor::new(file)), Path::new("FILE"), "").unwrap();
+        assert_eq!(dict.format(), "PyTorch", "protocol {protocol}");
+    }
+    for other in [0, 1, 6, 255] {
+        let file = [&[0x80, other], &pickle[2..]].concat();
+        let refused = StateDict::of(Box::new(Cursor::new(file)), Path::new("FILE"), "").err().unwrap();
+        assert!(refused.to_string().contains("neither safetensors nor"), "protocol {other}: {refused}");
+    }
+}
