@@ -72,7 +72,8 @@ impl Apgd {
             line += &format!(", {}", self.loss.describe(self.classes));
         }
         if self.loss.is_targeted() {
-            line += &format!(", {} targets", self.target_count());
+            let s = if self.target_count() == 1 { "" } else { "s" };
+            line += &format!(", {} target{s}", self.target_count());
         }
         if self.passes > 1 {
             line += &format!(", gradients of {} passes", self.passes);

@@ -49,7 +49,7 @@ impl AutoAttack {
             Entry::new(Apgd { passes, targets, ..whole }.boxed(), restarts)
         };
         let fab = |targeted, restarts| {
-            let fab = Fab { threat: threat.clone(), steps: FAB_STEPS, targeted, looks: FAB_LOOKS };
+            let fab = Fab { threat: threat.clone(), steps: FAB_STEPS, targeted, looks: FAB_LOOKS, classes };
             Entry::new(Box::new(fab), restarts)
         };
         let square = || {

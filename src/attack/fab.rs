@@ -5,9 +5,10 @@
 //! where it is and, by a share, from the clean image; what is found beyond the boundary is remembered where it is nearer
 //! than before, and drawn back towards the clean image. Constants are those of AutoAttack: eta 1.05, alpha at most 0.1,
 //! beta 0.9. Targeted (FAB-T) the other class is one of the nine of the largest logits of the clean image behind the
-//! first, a run for each; else it is the nearest at every step, for which every class takes a backward pass.
+//! first (of fewer, where there are fewer classes), a run for each; else it is the nearest at every step, for which every
+//! class takes a backward pass: where there are more than ten, those of the ten largest logits do.
 
-use super::boundary;
+use super::boundary::{self, CANDIDATES};
 use super::hyperplane::towards_hyperplane;
 use super::losses::target_of_run;
 use super::{Norm, Search, Site, ThreatModel};
@@ -26,6 +27,8 @@ pub struct Fab {
     /// Steps after which what is within epsilon is dropped: fewer than `steps` where only survivors matter, as in
     /// AutoAttack, and `steps` where the nearest image is looked for.
     pub looks: usize,
+    /// Classes of the network.
+    pub classes: usize,
 }
 
 /// Classes that FAB-T goes for, at most.
@@ -49,8 +52,12 @@ impl Search for Fab {
     }
 
     fn line(&self) -> String {
-        let targets = if self.targeted { format!(", up to {TARGETS} targets") } else { String::new() };
-        format!("{}, {}, {} steps{targets}", self.name(), self.threat, self.steps)
+        let which = match (self.targeted, self.runs(self.classes)) {
+            (true, targets) => format!(", {targets} target{}", if targets == 1 { "" } else { "s" }),
+            (false, _) if self.classes > CANDIDATES => format!(", nearest of {CANDIDATES} classes"),
+            (false, _) => String::new(),
+        };
+        format!("{}, {}, {} steps{which}", self.name(), self.threat, self.steps)
     }
 
     fn steps(&self) -> usize {

@@ -236,7 +236,7 @@ fn fab(asked: &mut Asked<'_>) -> Result<Suite> {
 fn fab_of(asked: &mut Asked<'_>, targeted: bool) -> Result<Suite> {
     let steps = asked.steps.unwrap_or(100);
     let looks = asked.option("looks")?.unwrap_or(steps);
-    one(Fab { threat: asked.threat.clone(), steps, targeted, looks })
+    one(Fab { threat: asked.threat.clone(), steps, targeted, looks, classes: asked.classes })
 }
 
 fn deepfool(asked: &mut Asked<'_>) -> Result<Suite> {

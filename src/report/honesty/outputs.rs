@@ -10,6 +10,8 @@ const FORWARDS: u32 = 5;
 const IMAGES: usize = 100;
 /// Distance of normalised outputs from which two passes differ (AutoAttack's).
 const DIFFERENT: f64 = 1e-4;
+/// Classes from which on APGD-T and FAB-T have as many targets as the reference's, nine.
+const TARGETED: usize = 10;
 /// How far probabilities may be from adding up to 1 (AutoAttack's).
 const SUMS: f64 = 1e-5;
 
@@ -69,15 +71,36 @@ pub(super) fn check(suspect: &Suspect<'_>) -> Result<Vec<Flag>> {
         });
     }
 
-    if columns < 4 {
-        let left_out = if columns < 3 { "neither DLR nor targeted DLR" } else { "no targeted DLR" };
-        flags.push(Flag {
-            kind: Kind::FewClasses,
-            measured: format!("{columns} classes: {left_out}, which compare more outputs"),
-            advice: "The attacks fall back to losses that two outputs are enough for; look at Square's row beside them",
-        });
-    }
+    flags.extend(few_classes(columns));
     Ok(flags)
+}
+
+/// A note where there are fewer classes than the targeted attacks of AutoAttack have targets, and one more.
+fn few_classes(classes: usize) -> Option<Flag> {
+    let targets = classes.saturating_sub(1);
+    let left_out = match classes {
+        TARGETED.. => return None,
+        4.. => "",
+        3 => ", and no targeted DLR, which compares four outputs",
+        _ => ", and neither DLR nor targeted DLR, which compare three and four outputs",
+    };
+    let s = if targets == 1 { "" } else { "s" };
+    Some(Flag {
+        kind: Kind::FewClasses,
+        measured: format!(
+            "{classes} classes: APGD-T and FAB-T have {targets} target{s} at most, not nine{left_out}"
+        ),
+        advice: match classes {
+            4.. => {
+                "Every other class is gone for, so that nothing is left out; what has fewer targets has fewer runs than on \
+                 ten classes: more restarts make up for them (--attack apgd-t:restarts=3)"
+            }
+            _ => {
+                "Where a loss needs more outputs the attacks fall back to one that needs fewer, and their lines say so; look \
+                 at Square's row beside them"
+            }
+        },
+    })
 }
 
 /// Distance of two rows, each divided by its length.
@@ -85,4 +108,36 @@ pub(super) fn normalised_distance(one: &[f64], other: &[f64]) -> f64 {
     let length = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-30);
     let (a, b) = (length(one), length(other));
     one.iter().zip(other).map(|(x, y)| (x / a - y / b).powi(2)).sum::<f64>().sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attack::{Norm, ThreatModel, by_name};
+
+    #[test]
+    fn few_classes_are_told_of_with_the_targets_that_attacks_have() {
+        let threat = ThreatModel { norm: Norm::Linf, epsilon: "0.1".parse().unwrap() };
+        for classes in 2..TARGETED {
+            let flag = few_classes(classes).unwrap();
+            assert!(flag.text().starts_with(&format!("note: too few classes: {classes} classes: ")));
+            let s = if classes == 2 { "" } else { "s" };
+            assert!(
+                flag.measured.contains(&format!("{} target{s} at most", classes - 1)),
+                "{}",
+                flag.measured
+            );
+            let line = |name: &str| by_name(name, &threat, classes).unwrap().attacks[0].line();
+            for name in ["apgd-t", "fab-t"] {
+                assert!(line(name).contains(&format!(", {} target{s}", classes - 1)), "{}", line(name));
+            }
+            // What the note says of losses is what the lines say.
+            let whole =
+                |name: &str| line(name).split(", ").any(|part| part == "DLR" || part == "targeted DLR");
+            assert_eq!(flag.measured.contains("no targeted DLR"), classes == 3);
+            assert_eq!(flag.measured.contains("neither DLR"), !whole("apgd-dlr"));
+            assert_eq!(classes < 4, !whole("apgd-t"), "{}", line("apgd-t"));
+        }
+        assert_eq!(few_classes(TARGETED), None);
+    }
 }
