@@ -23,6 +23,7 @@ mod mixing;
 mod momentum;
 mod n_fgsm;
 mod noise;
+mod options;
 mod pgd;
 mod r_fgsm;
 mod recorded;

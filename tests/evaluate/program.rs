@@ -142,7 +142,13 @@ fn what_does_not_fit_is_refused() {
     let tiny = trained();
     refuses(&tiny, &["nett"], &["model", "`nett`", "no such file or folder here"]);
     refuses(&tiny, &["net", "--attack", "pgt"], &["attack", "did you mean"]);
-    refuses(&tiny, &["net", "--attack", "pgd-0"], &["attack"]);
+    refuses(&tiny, &["net", "--attack", "pgd-0"], &["steps of pgd", "whole number from 1"]);
+    refuses(&tiny, &["net", "--attack", "pgd:step=0"], &["step of pgd: `0`: must be"]);
+    refuses(&tiny, &["net", "--norm", "l2", "--attack", "cw:rounds=0"], &["rounds of cw: `0`: must be"]);
+    // What is listed is taken, and what is not taken is not listed.
+    refuses(&tiny, &["net", "--attack", "pgd:class=1"], &["option of pgd: `class`", "train --turn"]);
+    let listed = runs(&tiny, &["--list-attacks"]).out;
+    assert!(listed.contains("pgd-STEPS; step, start=uniform|normal|none, restarts\n"), "{listed}");
     refuses(&tiny, &["net", "--images", "61"], &["there are 60"]);
     refuses(&tiny, &["net", "--norm", "l2"], &["give --epsilon"]);
     refuses(&tiny, &["net", "--epsilon", "8"], &["epsilon", "8/255"]);

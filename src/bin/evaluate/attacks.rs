@@ -24,12 +24,7 @@ fn suite(name: &str, threat: &ThreatModel, classes: usize) -> Result<Suite> {
         Some(version) => format!("autoattack:version={version}"),
         None => name.to_string(),
     };
-    let suite = by_name(&name, threat, classes)?;
-    if suite.attacks.iter().any(|entry| entry.search.wants().is_some()) {
-        let why = "goes for one class; here every misclassification counts (train --turn counts those of one class)";
-        return Err(Error::argument("attack", format!("`{name}`"), why));
-    }
-    Ok(suite)
+    by_name(&name, threat, classes)
 }
 
 /// The attacks that `name` asks for: one, or those of a suite. A single one has as many restarts as are asked for here,
