@@ -2,8 +2,10 @@
 
 use super::{Flag, Kind, Suspect, of};
 use crate::attack::{Ascending, Evaluation, Fgsm, Norm, Pgd, Rational, Search, ThreatModel, Verdicts};
+use crate::data::{Change, Examples, Limits};
 use crate::error::Result;
 use crate::report::evaluation::{TEST, argmax};
+use std::collections::BTreeMap;
 
 /// Images at once.
 const BATCH: usize = 100;
@@ -127,40 +129,145 @@ pub(super) fn transfer(suspect: &Suspect<'_>) -> Result<Vec<Flag>> {
     }])
 }
 
-/// PGD in a ball that holds an image in which nothing is to be seen, and images of every class.
-pub(super) fn large_epsilon(suspect: &Suspect<'_>) -> Result<Vec<Flag>> {
-    let data = suspect.subject.data;
-    if !matches!(data.examples, crate::data::Examples::Images(_)) {
-        // Features have bounds of their own.
-        return Ok(Vec::new());
+/// A ball that holds whatever an attacker may make of an example, and what is surely to be found there.
+struct Large {
+    threat: ThreatModel,
+    /// Examples that may be classified right all the same.
+    chance: f64,
+    /// What the ball allows.
+    allows: &'static str,
+}
+
+impl Large {
+    fn of(suspect: &Suspect<'_>) -> Large {
+        let (data, norm) = (suspect.subject.data, suspect.threat.norm);
+        let (norm, far, chance, allows) = match &data.examples {
+            Examples::Images(_) => {
+                // Every image and middle grey are no further apart than this.
+                let pixels = data.image_len() as f64;
+                let far = match norm {
+                    Norm::Linf => 0.5,
+                    Norm::L2 => 0.5 * pixels.sqrt(),
+                    Norm::L1 => 0.5 * pixels,
+                };
+                let chance = suspect.examples.len() as f64 / data.classes as f64;
+                (norm, far, chance, "allows to paint every image grey")
+            }
+            Examples::Features(values, limits) => {
+                let widths = limits.least.iter().zip(&limits.most).map(|(least, most)| most - least);
+                let far = f64::from(widths.fold(0.0, f32::max));
+                let labels = suspect.labels(&suspect.examples);
+                let rows = suspect.examples.iter().map(|&example| {
+                    let start = example as usize * limits.len();
+                    &values[start..start + limits.len()]
+                });
+                let chance = indistinct(limits, rows.zip(labels)) as f64;
+                // With everything within the bounds in reach a norm limits nothing, and steps of every feature are the
+                // fastest.
+                (Norm::Linf, far, chance, "allows whatever the bounds and the mask of the features do")
+            }
+        };
+        let epsilon = Rational::from(far.max(suspect.threat.epsilon.value()));
+        Large { threat: ThreatModel { norm, epsilon }, chance, allows }
     }
-    // Every image and middle grey are no further apart than this.
-    let pixels = data.image_len() as f64;
-    let far = match suspect.threat.norm {
-        Norm::Linf => 0.5,
-        Norm::L2 => 0.5 * pixels.sqrt(),
-        Norm::L1 => 0.5 * pixels,
-    };
-    let epsilon = far.max(suspect.threat.epsilon.value());
-    let threat = ThreatModel { norm: suspect.threat.norm, epsilon: Rational::from(epsilon) };
-    let pgd = Pgd::usual(threat, LARGE_STEPS);
+
+    /// Examples of so many that may be classified right without saying anything: three deviations above chance.
+    fn limit(&self, all: usize) -> f64 {
+        let share = (self.chance / all as f64).min(1.0);
+        self.chance + 3.0 * (all as f64 * share * (1.0 - share)).sqrt()
+    }
+}
+
+/// Of vectors of features with their classes, how many can be classified right at the most where an attacker may do all
+/// that bounds and mask allow. What may be changed can be brought to one value in all of them (to the greatest, where it may
+/// but grow), so that vectors with the same values in what may not be changed can be made equal, and then all but those of
+/// one class are wrong.
+fn indistinct<'v>(limits: &Limits, examples: impl Iterator<Item = (&'v [f32], u32)>) -> usize {
+    let mut groups: BTreeMap<Vec<u32>, BTreeMap<u32, usize>> = BTreeMap::new();
+    for (values, label) in examples {
+        let fixed = values.iter().zip(&limits.changes).filter(|(_, change)| **change == Change::Fixed);
+        // Zeros of either sign are one.
+        let fixed = fixed.map(|(value, _)| (value + 0.0).to_bits()).collect();
+        *groups.entry(fixed).or_default().entry(label).or_default() += 1;
+    }
+    groups.values().filter_map(|classes| classes.values().max()).sum()
+}
+
+/// PGD in a ball that holds an image in which nothing is to be seen, and images of every class; of features, in one that
+/// holds all that they may be changed into.
+pub(super) fn large_epsilon(suspect: &Suspect<'_>) -> Result<Vec<Flag>> {
+    let (large, all) = (Large::of(suspect), suspect.examples.len());
+    let Large { threat, chance, allows } = &large;
+    let (kind, epsilon) = (suspect.subject.data.kind(), threat.epsilon.value());
+    let logits = suspect.passes.logits(&suspect.clean(&suspect.examples))?;
+    let rows = logits.chunks(suspect.passes.classes()).zip(suspect.labels(&suspect.examples));
+    let right = rows.filter(|(row, label)| argmax(row) == *label).count();
+    if right as f64 <= large.limit(all) {
+        return Ok(vec![Flag {
+            kind: Kind::LargeEpsilonUntried,
+            measured: format!(
+                "{} are classified right without an attack, and {chance:.0} may be under any ({:.0} by chance and three \
+                 deviations)",
+                of(right, all, kind),
+                large.limit(all).min(all as f64)
+            ),
+            advice: "So this check, which looks for masked gradients, says nothing here: it takes a network that is right \
+                     more often, more examples, or features of which more may be changed. Hold the figures against attacks \
+                     without gradients (--attack square)",
+        }]);
+    }
+    // Of features a random point of this ball is one of all there are, which no network can be right of: what is to be seen
+    // is whether gradients lead away from the vector itself.
+    let random_start = matches!(suspect.subject.data.examples, Examples::Images(_));
+    let pgd = Pgd { random_start, ..Pgd::usual(threat.clone(), LARGE_STEPS) };
     let left = run(suspect, &Ascending(&pgd), 1, &suspect.examples)?.robust_count();
-    let all = suspect.examples.len();
-    let chance = all as f64 / data.classes as f64;
-    // Three deviations above chance.
-    let share = 1.0 / data.classes as f64;
-    if left as f64 <= chance + 3.0 * (all as f64 * share * (1.0 - share)).sqrt() {
+    if left as f64 <= large.limit(all) {
         return Ok(Vec::new());
     }
     Ok(vec![Flag {
         kind: Kind::LargeEpsilon,
         measured: format!(
-            "{} are still classified right under PGD-{LARGE_STEPS} with epsilon {epsilon:.3}, which allows to paint every \
-             image grey ({:.0} would be chance)",
-            of(left, all, data.kind()),
-            chance
+            "{} are still classified right under PGD-{LARGE_STEPS} with epsilon {epsilon:.3}, which {allows} ({chance:.0} \
+             would be chance)",
+            of(left, all, kind)
         ),
         advice: "The attack does not find what is surely there, so it says nothing of smaller radii either: gradients are \
                  masked. Use attacks without gradients (--attack square) and images from other networks (--transfer)",
     }])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_not_be_changed_decides_how_many_examples_can_be_told_apart() {
+        // The last of them says the class; the first is one of two values.
+        let rows: [(&[f32], u32); 6] = [
+            (&[0.0, 0.1, 1.0], 0),
+            (&[-0.0, 0.2, 1.0], 0),
+            (&[0.0, 0.3, 2.0], 1),
+            (&[5.0, 0.4, 2.0], 1),
+            (&[5.0, 0.5, 3.0], 2),
+            (&[5.0, 0.6, 2.0], 1),
+        ];
+        let most_right = |changes: [Change; 3]| {
+            let limits = Limits {
+                names: vec![String::new(); 3],
+                least: vec![0.0; 3],
+                most: vec![9.0; 3],
+                changes: changes.to_vec(),
+            };
+            indistinct(&limits, rows.into_iter())
+        };
+        use Change::{Down, Fixed, Free, Up};
+        // All can be made equal: the largest class stands.
+        assert_eq!(most_right([Free, Free, Free]), 3);
+        assert_eq!(most_right([Up, Free, Down]), 3);
+        // Two of class 0 with 0, two of class 1 with 5.
+        assert_eq!(most_right([Fixed, Free, Free]), 4);
+        // What says the class, or the example, cannot be changed.
+        assert_eq!(most_right([Free, Free, Fixed]), 6);
+        assert_eq!(most_right([Free, Fixed, Free]), 6);
+    }
 }

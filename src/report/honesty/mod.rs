@@ -50,6 +50,8 @@ pub enum Kind {
     MoreSteps,
     /// With a radius that allows everything, images are still classified right.
     LargeEpsilon,
+    /// With a radius that allows everything, as many as are right now may be.
+    LargeEpsilonUntried,
 }
 
 impl Kind {
@@ -70,12 +72,13 @@ impl Kind {
             Kind::Transfer => "transfer beats white-box",
             Kind::MoreSteps => "more steps or restarts still help",
             Kind::LargeEpsilon => "a large epsilon does not reach chance",
+            Kind::LargeEpsilonUntried => "a large epsilon was not tried",
         }
     }
 
     /// Whether it says that figures may be wrong, and not only what lies behind them.
     pub fn is_warning(self) -> bool {
-        !matches!(self, Kind::FewClasses | Kind::BlackBoxCounted)
+        !matches!(self, Kind::FewClasses | Kind::BlackBoxCounted | Kind::LargeEpsilonUntried)
     }
 }
 
