@@ -25,6 +25,10 @@ pub enum Defence {
     Noise,
     /// The image is moved two pixels down, or not.
     Shifted,
+    /// Pixels are as they are, and their gradient is that of the negative image.
+    AnothersGradient,
+    /// Every image is mixed with the mean of its batch.
+    BatchMean,
 }
 
 /// A network behind a defence.
@@ -73,6 +77,11 @@ impl Broken {
                 inside.select(quantised(), x)
             }
             Defence::Detached => x.affine(1.0, -0.5).sign().affine(0.5, 0.5),
+            Defence::AnothersGradient => detached(x).scale(2.0) - x,
+            Defence::BatchMean => {
+                let mean = x.sum(&[0]).scale(0.4 / shape[0] as f64);
+                x.scale(0.6) + mean.broadcast_to(shape)
+            }
             Defence::Noise => x + draw.normal(Purpose::TEST, shape).scale(0.3),
             Defence::Shifted => {
                 let [batch, height, width, channels] = [shape[0], shape[1], shape[2], shape[3]];
@@ -85,4 +94,16 @@ impl Broken {
             _ => x,
         }
     }
+}
+
+/// The numbers of x in 0 to 1 without their gradient. The direction of a cross-entropy has none: that of the two logits z
+/// and 0, by the first, is (-p, p) with p = sigmoid(-z), times the power of two that brings it into 1/2 to 1. For z from 0.05
+/// to 0.95 that is always 2, and z is ln((1 - p) / p) again.
+fn detached(x: Var<'_>) -> Var<'_> {
+    let (tape, count) = (x.tape(), x.shape().len());
+    let logits = x.affine(0.9, 0.05).reshape([count, 1]).pad(&[0, 0], [count, 2]);
+    let first = tape.fill([count, 2], 0.0).argmax();
+    let p = logits.cross_entropy_direction(first).slice(1, 1, 1).scale(0.5);
+    let z = (p.affine(-1.0, 1.0) / p).log();
+    z.affine(1.0 / 0.9, -0.05 / 0.9).reshape(x.shape())
 }
