@@ -10,6 +10,7 @@ use adamant::plan::Precision;
 use adamant::tape::Purpose;
 use adamant::train::{Recipe, Silent, Trainer, examples};
 use adamant::{Device, Host, Store};
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 const ROWS: usize = 23;
@@ -54,12 +55,15 @@ fn attacks(norm: Norm, epsilon: f64) -> Vec<Box<dyn Attack>> {
 }
 
 /// Attacks by name, short.
-const SEARCHES: [&str; 12] = [
+const SEARCHES: [&str; 15] = [
     "noise-3",
     "r-fgsm",
     "tpgd-4",
     "mi-fgsm-4",
     "ni-fgsm-4",
+    "apgd-ce-9",
+    "apgd-dlr-9",
+    "apgd-t-9",
     "square-12",
     "fab-t-4",
     "fab-4",
@@ -68,6 +72,9 @@ const SEARCHES: [&str; 12] = [
     "fmn-6",
     "cw-6",
 ];
+
+/// Those that are run on a GPU too, which compiles each of them anew.
+const ON_GPU: [&str; 4] = ["apgd-ce-5", "apgd-t-5", "square-6", "fab-t-3"];
 
 #[test]
 fn what_may_not_be_changed_never_changes_and_bounds_hold() {
@@ -109,24 +116,53 @@ fn what_may_not_be_changed_never_changes_and_bounds_hold() {
                     let epsilon = attack.threat().epsilon.value();
                     assert!((moved > ROWS / 2) == (epsilon > 0.0), "{line}: {moved} rows were changed");
                 }
-                // On the CPU alone: a device compiles each of them anew.
-                let searches = if device.is_gpu() { &[][..] } else { &SEARCHES[..] };
-                for (&epsilon, name) in epsilons.iter().flat_map(|e| searches.iter().map(move |s| (e, s))) {
-                    let threat = ThreatModel { norm, epsilon: Rational::from(epsilon) };
-                    // Some are made for one norm.
-                    let Ok(mut suite) = by_name(name, &threat, data.classes) else { continue };
-                    let search = suite.attacks.remove(0).search;
-                    let judge = Evaluation::compile_search(&store, &*search, on, "data", 10).unwrap();
-                    // A minimum-norm attack may leave the ball, and never the bounds.
-                    let far = ThreatModel { norm, epsilon: Rational::from(1e30) };
-                    let threat = if search.is_minimum_norm() { &far } else { &threat };
-                    for found in judge.images(&all, 5).unwrap() {
-                        check(&found.clean, &found.adversarial, limits, threat, &search.line());
+                let middle = &epsilons[1..2];
+                let searches = match device.is_gpu() {
+                    true => named(&ON_GPU, middle),
+                    // All that AutoAttack is made of, as it is run there.
+                    false => {
+                        [named(&SEARCHES, &epsilons), named(&["autoattack:version=plus"], middle)].concat()
                     }
+                };
+                let mut moved = BTreeMap::new();
+                for (epsilon, name) in searches {
+                    let threat = ThreatModel { norm, epsilon: Rational::from(epsilon) };
+                    let suite = match by_name(name, &threat, data.classes) {
+                        Ok(suite) => suite,
+                        // Some are made for one norm.
+                        Err(error) => {
+                            assert!(error.to_string().contains("is made for"), "{name}: {error}");
+                            continue;
+                        }
+                    };
+                    for search in suite.attacks.iter().map(|attack| attack.search.as_ref()) {
+                        let judge = Evaluation::compile_search(&store, search, on, "data", 10).unwrap();
+                        // A minimum-norm attack may leave the ball, and never the bounds.
+                        let far = ThreatModel { norm, epsilon: Rational::from(1e30) };
+                        let threat = if search.is_minimum_norm() { &far } else { &threat };
+                        let line = format!("{} on {}", search.line(), device.describe());
+                        let mut changed = 0;
+                        for found in judge.images(&all, 5).unwrap() {
+                            check(&found.clean, &found.adversarial, limits, threat, &line);
+                            changed += usize::from(found.clean != found.adversarial);
+                        }
+                        // One for the nearest image changes nothing where it finds none.
+                        if !search.is_minimum_norm() {
+                            *moved.entry(search.name()).or_insert(0) += changed;
+                        }
+                    }
+                }
+                for (name, moved) in moved {
+                    assert!(moved > 0, "{name} changed nothing under {norm} on {}", device.describe());
                 }
             }
         }
     }
+}
+
+/// Each of these names at each of these radii.
+fn named(names: &[&'static str], epsilons: &[f64]) -> Vec<(f64, &'static str)> {
+    epsilons.iter().flat_map(|&epsilon| names.iter().map(move |&name| (epsilon, name))).collect()
 }
 
 /// Holds one attacked row against every law.

@@ -144,7 +144,11 @@ fn what_does_not_fit_is_refused() {
     refuses(&tiny, &["net", "--attack", "pgt"], &["attack", "did you mean"]);
     refuses(&tiny, &["net", "--attack", "pgd-0"], &["steps of pgd", "whole number from 1"]);
     refuses(&tiny, &["net", "--attack", "pgd:step=0"], &["step of pgd: `0`: must be"]);
-    refuses(&tiny, &["net", "--norm", "l2", "--attack", "cw:rounds=0"], &["rounds of cw: `0`: must be"]);
+    refuses(
+        &tiny,
+        &["net", "--norm", "l2", "--epsilon", "1", "--attack", "cw:rounds=0"],
+        &["rounds of cw: `0`: must be"],
+    );
     // What is listed is taken, and what is not taken is not listed.
     refuses(&tiny, &["net", "--attack", "pgd:class=1"], &["option of pgd: `class`", "train --turn"]);
     let listed = runs(&tiny, &["--list-attacks"]).out;
