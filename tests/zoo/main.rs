@@ -3,7 +3,8 @@
 mod defences;
 
 use adamant::attack::{Apgd, Ascending, Evaluation, Loss, Norm, Pgd, Search, ThreatModel, by_name, seed_of};
-use adamant::data::{self, Change, Dataset, Limits};
+use adamant::data::{self, Change, Dataset, Examples, Limits};
+use adamant::nn::architectures::Mlp;
 use adamant::nn::{Architecture, Mode, Params, architectures};
 use adamant::philox;
 use adamant::report::evaluation::{self, Assessment, Attempt, Outcomes, Part, Passes, Subject, Writer};
@@ -71,7 +72,10 @@ fn on_clean(model: &str) -> Recipe {
 
 /// A network that is trained here.
 fn trained(data: &Dataset, recipe: &Recipe) -> Network {
-    let network = || architectures::by_name(&recipe.model, data.image, data.classes).unwrap();
+    trained_as(|| architectures::by_name(&recipe.model, data.image, data.classes).unwrap(), data, recipe)
+}
+
+fn trained_as(network: impl Fn() -> Box<dyn Architecture>, data: &Dataset, recipe: &Recipe) -> Network {
     let mut trainer = Trainer::new(recipe.clone(), network(), data, &Device::cpu()).unwrap();
     trainer.run(&mut Silent, &AtomicBool::new(false)).unwrap();
     (network(), trainer.weights().unwrap())
@@ -343,6 +347,27 @@ fn healthy_networks_are_not_flagged() {
         let case = Case::of(network);
         is_healthy(&case.flags(case.by(&["apgd-ce", "apgd-t"]), true, all), what);
     }
+}
+
+#[test]
+fn a_linear_classifier_is_not_flagged() {
+    // One step finds all there is to be found: many steps have to be long enough to come there too, wherever they start.
+    // No pixel is black or white, where half of the starts are clipped to the image.
+    let grey = |data: &Dataset| {
+        let Examples::Images(pixels) = &data.examples else { unreachable!() };
+        let pixels = pixels.iter().map(|pixel| 64 + pixel / 2).collect();
+        let (labels, names) = (data.labels.clone(), data.class_names.clone());
+        Dataset::new("grey", "here", data.image, pixels, labels, names).unwrap()
+    };
+    let linear = || -> Box<dyn Architecture> { Box::new(Mlp::new(test_data().image, &[], 10)) };
+    let network = trained_as(linear, &grey(&data::load("mnist").unwrap().train), &on_clean("mlp"));
+    let case = Case {
+        threat: threat_of(Norm::Linf, "0.02"),
+        data: grey(test_data()),
+        examples: 600,
+        ..Case::of(network)
+    };
+    is_healthy(&case.flags(stands_in_part(&case), false, all), "linear");
 }
 
 #[test]
