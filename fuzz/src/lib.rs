@@ -258,7 +258,7 @@ pub fn records(bytes: &[u8]) {
 /// The log of an evaluation, with its witnesses: as it is, or as records behind their lengths (two bytes), to which the
 /// chain of hashes is added.
 pub fn evaluation(bytes: &[u8]) {
-    let (form, mut bytes) = chosen(bytes);
+    let (form, bytes) = chosen(bytes);
     let path = Path::new("evaluation.log");
     if form % 4 == 0 {
         let _ = Log::from_bytes(path, bytes);
