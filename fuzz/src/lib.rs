@@ -171,7 +171,7 @@ thread_local! {
 
 /// Everything that is done with a file of weights.
 fn use_weights(bytes: Vec<u8>, open: &str) {
-    let taking = Taking::default();
+    let (taking, length) = (Taking::default(), bytes.len());
     let Ok(mut dict) = StateDict::of(Box::new(Cursor::new(bytes)), Path::new("weights"), open) else {
         return;
     };
@@ -189,11 +189,11 @@ fn use_weights(bytes: Vec<u8>, open: &str) {
         }
     }
     let _ = weights::told(&dict, &taking.names, [4, 4, 3], 2);
+    // One network an input: what is refused is told again, and networks that are recorded to compare take most of the time.
     NETWORKS.with(|networks| {
-        for (network, params) in networks {
-            if let Ok(weights) = weights::take(&mut dict, network.as_ref(), params, &taking) {
-                assert_eq!(weights.len(), params.len());
-            }
+        let (network, params) = &networks[length % networks.len()];
+        if let Ok(weights) = weights::take(&mut dict, network.as_ref(), params, &taking) {
+            assert_eq!(weights.len(), params.len());
         }
     });
 }

@@ -172,7 +172,8 @@ impl StateDict {
             [_, _, _, _, _, _, 0, 0, b'{', ..] => safetensors::open(file, size, path),
             // PROTO and a protocol.
             [0x80, 2..=5, ..] => torch::legacy(file, size, path, open),
-            [.., b'u', b's', b't', b'a', b'r', _, _, _] | [0x89, b'H', b'D', b'F', ..] => Err(wrong(
+            // A tar header begins with a name, of which any byte but the first may be 0, as safetensors has them.
+            start if start.starts_with(b"\x89HDF") || start.get(257..262) == Some(b"ustar") => Err(wrong(
                 "is a tar archive or HDF5: neither safetensors nor what torch.save writes today. Load it with what wrote \
                  it, and save its state dict again"
                     .into(),

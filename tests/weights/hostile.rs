@@ -337,6 +337,13 @@ fn what_is_no_file_of_weights_is_said() {
     refused(b"", &["neither safetensors nor"]);
     refused(b"hello, this is some text and no weights", &["neither safetensors nor"]);
     refused(b"\x89HDF\r\n\x1a\n and so on", &["HDF5"]);
+    // The form of PyTorch's first year; a short name is followed by zeros, as the length of a header of safetensors is.
+    for name in ["storages", "pickle", "a"] {
+        let mut tar = vec![0; 1536];
+        tar[..name.len()].copy_from_slice(name.as_bytes());
+        tar[257..263].copy_from_slice(b"ustar\0");
+        refused(&tar, &["is a tar archive", "save its state dict again"]);
+    }
     let header = br#"{"w":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,16]}}"#;
     let lying = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 16]].concat();
     refused(&lying, &["not a whole safetensors file"]);
