@@ -138,6 +138,56 @@ fn a_killed_evaluation_goes_on_to_the_same_bits() {
 }
 
 #[test]
+fn what_the_attacks_found_is_there_before_anything_else_is_measured() {
+    let tiny = trained();
+    let mut child = command(&tiny, &["net", "--attack", "fgsm", "--out", "found"])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let file = tiny.path("found/results.json");
+    while !file.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended without results");
+        sleep(Duration::from_millis(1));
+    }
+    let results = || serde_json::from_slice::<serde_json::Value>(&tiny.read("found/results.json")).unwrap();
+    let first = results();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(first["margins"].is_null(), "written after the margins alone");
+    assert_eq!(first["attacks"][0]["robust"]["total"], 60);
+    runs(&tiny, &["--resume", "found"]);
+    assert!(!results()["margins"].is_null());
+    assert_eq!(first["attacks"], results()["attacks"]);
+}
+
+#[test]
+fn what_is_asked_for_besides_is_looked_at_before_the_first_attack() {
+    let tiny = trained();
+    std::fs::write(tiny.path("empty.onnx"), b"").unwrap();
+    for (other, words) in [("nonsense", "no such file"), ("empty.onnx", "empty.onnx")] {
+        for checks in ["quick", "full"] {
+            let flags =
+                ["net", "--attack", "fgsm", "--checks", checks, "--transfer", other, "--out", "found"];
+            refuses(&tiny, &flags, &["transfer", words, "[8, 8, 1] images in 4 classes"]);
+            assert!(!tiny.path("found").exists(), "{other}: a folder was made");
+        }
+    }
+    // A table of features has no pictures to corrupt.
+    let rows: String = (0..80).map(|i| format!("{},{},{}\n", i % 7, i * i % 11, i % 2)).collect();
+    std::fs::create_dir(tiny.path("table")).unwrap();
+    for part in ["train", "test"] {
+        std::fs::write(tiny.path("table").join(part).with_extension("csv"), format!("one,two,label\n{rows}"))
+            .unwrap();
+    }
+    let on =
+        ["--data", "table", "--model", "mlp-16", "--epsilon", "0.1", "--epochs", "1", "--validation", "10"];
+    tiny.runs(&[&on[..], &["--batch", "20", "--out", "of-features"]].concat());
+    let flags = ["of-features", "--attack", "fgsm", "--corruptions", "--out", "found"];
+    refuses(&tiny, &flags, &["corruptions", "grey and RGB"]);
+    assert!(!tiny.path("found").exists(), "a folder was made");
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     let tiny = trained();
     refuses(&tiny, &["nett"], &["model", "`nett`", "no such file or folder here"]);

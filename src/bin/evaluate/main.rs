@@ -13,7 +13,7 @@ mod watch;
 use adamant::attack::{ThreatModel, names};
 use adamant::nn::{Architecture, Collapsed, Mode};
 use adamant::report::evaluation::{
-    Assessment, Attempt, Log, Outcomes, Part, Results, Subject, Writer, pictures, verify,
+    Assessment, Attempt, Extras, Log, Outcomes, Part, Results, Subject, Writer, corruptions, pictures, verify,
 };
 use adamant::report::{Environment, Progress, environment::DataSource, results};
 use adamant::{Error, Result, Store, files};
@@ -103,6 +103,12 @@ fn evaluate(
     let (cheap, costly) = request.checks()?;
     let data = subject.data;
     let attempts = attempts(request, &threat, subject.architecture.classes())?;
+    // What is asked for besides is looked at before the first attack: a mistake is not to be found after hours.
+    let other = request.transfer.as_ref().map(|name| Ok((model.beside(name, request)?, name)));
+    let other: Option<(Model, &String)> = other.transpose()?;
+    if request.corruptions {
+        corruptions::check(data)?;
+    }
     let assessment = Assessment {
         subject,
         attempts,
@@ -161,15 +167,26 @@ fn evaluate(
     let measure = Measure {
         request,
         subject,
+        other: other.as_ref().map(|(other, name)| (other, name.as_str())),
         store: &store,
         header: &header,
         attempts: &assessment.attempts,
         outcomes: &outcomes,
         threat: &threat,
     };
-    let extras = measure.extras(&units, cheap, costly)?;
+    // Nothing that goes wrong from here on is to lose what the attacks found.
+    let none = Extras::default();
+    let attacked = Results::of(&header, &outcomes, &none, data);
+    attacked.write(&folder)?;
+    say!("\n{}", attacked.text());
+    let extras = measure.extras(&units, cheap, costly).inspect_err(|_| {
+        eprintln!(
+            "the results of the attacks are in {}; when that is mended, go on with\n  {resume}",
+            folder.display()
+        );
+    })?;
     let results = Results::of(&header, &outcomes, &extras, data);
-    say!("\n{}", results.text());
+    say!("{}", results.corruptions_text());
     extras.flags.iter().for_each(|flag| say!("{}", flag.text()));
     match extras.flags.iter().any(|flag| flag.kind.is_warning()) {
         true => say!(),

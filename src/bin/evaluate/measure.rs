@@ -10,7 +10,7 @@ use adamant::report::evaluation::{
     Attempt, Extras, Header, Outcomes, Passes, Subject, Unit, corrupted, extras, extras::Margins,
 };
 use adamant::report::honesty::{self, Suspect};
-use adamant::{Error, Result, Store};
+use adamant::{Result, Store};
 
 /// Images that costly checks look at.
 const CHECKED: usize = 100;
@@ -25,6 +25,8 @@ const TRANSFERRED: usize = 40;
 pub(crate) struct Measure<'a> {
     pub(crate) request: &'a Request,
     pub(crate) subject: Subject<'a>,
+    /// Another network, and what it is called: its adversarial images are held against the evaluation's.
+    pub(crate) other: Option<(&'a Model, &'a str)>,
     pub(crate) store: &'a Store,
     pub(crate) header: &'a Header,
     pub(crate) attempts: &'a [Attempt],
@@ -74,8 +76,8 @@ impl Measure<'_> {
                 (attacks::search("pgd-100", self.threat, classes)?, 2),
                 (attacks::search("apgd-ce", self.threat, classes)?, 2),
             ],
-            transferred: match &self.request.transfer {
-                Some(other) if costly => Some((self.transferred(other, &examples)?, other.clone())),
+            transferred: match self.other {
+                Some((other, name)) if costly => Some((self.transferred(other, &examples)?, name.into())),
                 _ => None,
             },
             examples,
@@ -93,16 +95,9 @@ impl Measure<'_> {
     }
 
     /// Adversarial images of these examples that are made on another network.
-    fn transferred(&self, other: &str, examples: &[u32]) -> Result<Vec<f32>> {
-        let request =
-            Request { subject: other.into(), data: self.request.data.clone(), ..Request::default() };
-        let model = Model::load(&request)?;
-        if model.data.test.sha256 != self.subject.data.sha256 {
-            let why = "is of other test data than the network that is evaluated: give --data";
-            return Err(Error::argument("transfer", format!("`{other}`"), why));
-        }
+    fn transferred(&self, model: &Model, examples: &[u32]) -> Result<Vec<f32>> {
         let store = Store::new(self.store.device());
-        with_subject(&model, |subject| {
+        with_subject(model, |subject| {
             subject.put(&store)?;
             let pgd = Pgd::usual(self.threat.clone(), TRANSFERRED);
             let judge = Evaluation::compile(&store, &pgd, subject.classifier(), "test", BATCH)?;

@@ -7,6 +7,7 @@ use adamant::train::{Recipe, method};
 use adamant::weights::{self, Names, StateDict, Taking, Weights};
 use adamant::{Error, Result, files};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// A network as it was found.
 pub(crate) struct Model {
@@ -23,7 +24,7 @@ pub(crate) struct Model {
     pub(crate) weights: Weights,
     /// Whether each class has a second output, and the network is judged by what they collapse to.
     pub(crate) dummies: bool,
-    pub(crate) data: Data,
+    pub(crate) data: Rc<Data>,
     /// Where in the file the weights were, and what else it holds, where it holds more than them.
     pub(crate) opened: Option<String>,
 }
@@ -32,20 +33,12 @@ impl Model {
     /// Finds what a request names, and loads it.
     pub(crate) fn load(request: &Request) -> Result<Model> {
         let place = place(&request.subject)?;
-        let recipe = match place.is_dir() {
-            true => ["config.toml", "recipe.toml"]
-                .iter()
-                .map(|name| place.join(name))
-                .find(|file| file.is_file())
-                .map(|file| Recipe::read(&file))
-                .transpose()?,
-            false => None,
-        };
+        let recipe = recipe(&place)?;
         let spec = request.data.as_ref().or(recipe.as_ref().map(|recipe| &recipe.data)).ok_or_else(|| {
             Error::argument("data", "none", "say by --data what the network is to be tested on")
         })?;
         let size = request.image_size.or(recipe.as_ref().map(|recipe| recipe.image_size)).unwrap_or(0);
-        let data = data::load_sized(spec, size)?;
+        let data = Rc::new(data::load_sized(spec, size)?);
         if !place.is_dir() && Onnx::is_file(&place)? {
             for (flag, given) in [("model", &request.model), ("weights-names", &request.weights_names)] {
                 if let Some(given) = given {
@@ -55,15 +48,48 @@ impl Model {
             }
             return Model::onnx(place, data);
         }
+        Model::read(place, recipe, request.model.as_deref(), request.weights_names.as_deref(), data)
+    }
+
+    /// Finds another network, that sees the same data: by its recipe where it has one, else as its file tells of itself.
+    /// Names in its file are read by the same table.
+    pub(crate) fn beside(&self, other: &str, request: &Request) -> Result<Model> {
+        let read = || {
+            let place = place(other)?;
+            if !place.is_dir() && Onnx::is_file(&place)? {
+                return Model::onnx(place, self.data.clone());
+            }
+            let recipe = recipe(&place)?;
+            Model::read(place, recipe, None, request.weights_names.as_deref(), self.data.clone())
+        };
+        read().map_err(|error| {
+            let why = format!(
+                "{error}; another network has to take {:?} {} in {} classes, and a file of weights has to tell its \
+                 architecture: else give the folder of its run, or an ONNX file",
+                self.data.test.image,
+                self.data.test.kind(),
+                self.data.test.classes
+            );
+            Error::argument("transfer", format!("`{other}`"), why)
+        })
+    }
+
+    /// The network whose weights are at `place`, of this recipe, else of the architecture `given`, else of what the file tells.
+    fn read(
+        place: PathBuf,
+        recipe: Option<Recipe>,
+        given: Option<&str>,
+        table: Option<&str>,
+        data: Rc<Data>,
+    ) -> Result<Model> {
         let (image, classes) = (data.test.image, data.test.classes);
-        let table = request.weights_names.as_deref().map(Path::new);
+        let table = table.map(Path::new);
         let taking =
             Taking { names: table.map_or_else(|| Ok(Names::default()), Names::read)?, redraw_last: None };
         let file = weights::find(&place)?;
-        let given = request.model.as_ref().or(recipe.as_ref().map(|recipe| &recipe.model));
         let mut dict = weights::open(&file, &taking.names)?;
-        let name = match given {
-            Some(name) => name.clone(),
+        let name = match given.or(recipe.as_ref().map(|recipe| recipe.model.as_str())) {
+            Some(name) => name.to_string(),
             None => weights::told(&dict, &taking.names, image, classes)?,
         };
         let (network, dummies) = match &recipe {
@@ -81,7 +107,7 @@ impl Model {
     }
 
     /// The network in an ONNX file, which says all of it.
-    fn onnx(file: PathBuf, data: Data) -> Result<Model> {
+    fn onnx(file: PathBuf, data: Rc<Data>) -> Result<Model> {
         let network = Onnx::open_for(&file, Some(data.test.image))?;
         if network.classes() != data.test.classes {
             let why =
@@ -114,6 +140,12 @@ fn opened(dict: &StateDict) -> Option<String> {
         ),
     };
     Some(format!("taken from `{}` in it{rest}", dict.opened().join(".")))
+}
+
+/// How the network in a folder was trained, where that is said.
+fn recipe(place: &Path) -> Result<Option<Recipe>> {
+    let files = ["config.toml", "recipe.toml"].map(|name| place.join(name));
+    files.iter().find(|file| file.is_file()).map(|file| Recipe::read(file)).transpose()
 }
 
 /// What is meant: a path, or a name under models/.

@@ -6,7 +6,7 @@
 //! theirs has.
 
 use super::{Passes, Subject, argmax};
-use crate::data::Examples;
+use crate::data::{Dataset, Examples};
 use crate::error::{Error, Result};
 use crate::philox;
 use crate::report::Accuracy;
@@ -212,11 +212,25 @@ pub struct Corrupted {
     pub accuracies: Vec<Accuracy>,
 }
 
+/// Refuses data that cannot be corrupted.
+///
+/// # Errors
+/// [`Error::Argument`] for data that are no images of 1 or 3 channels.
+pub fn check(data: &Dataset) -> Result<()> {
+    match matches!(data.examples, Examples::Images(_)) && matches!(data.image[2], 1 | 3) {
+        true => Ok(()),
+        false => {
+            let what = format!("of {:?} {}", data.image, data.kind());
+            Err(Error::argument("corruptions", what, "only grey and RGB images can be corrupted"))
+        }
+    }
+}
+
 /// Accuracy on `examples` under every corruption at every strength. `progress` hears how many images are done, and of how
 /// many.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for data that are no images of 1 or 3 channels; of the device.
+/// As [`check`]; of the device.
 pub fn corrupted(
     subject: &Subject<'_>,
     passes: &Passes,
@@ -225,10 +239,7 @@ pub fn corrupted(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Vec<Corrupted>> {
     let data = subject.data;
-    if !matches!(data.examples, Examples::Images(_)) || !matches!(data.image[2], 1 | 3) {
-        let what = format!("corruptions of {:?} {}", data.image, data.kind());
-        return Err(Error::Unsupported(format!("{what}: only grey and RGB images can be corrupted")));
-    }
+    check(data)?;
     let all = Corruption::ALL.len() * STRENGTHS * examples.len();
     let mut done = 0;
     let mut measured = Vec::new();

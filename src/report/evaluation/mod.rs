@@ -2,7 +2,7 @@
 //! can be gone on with and verified, and what follows from it.
 
 mod assess;
-mod corruptions;
+pub mod corruptions;
 pub mod extras;
 mod log;
 mod outcomes;

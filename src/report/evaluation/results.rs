@@ -68,7 +68,7 @@ impl<'a> Results<'a> {
         format!("{what}, {} {epsilon}, {images}", first.norm)
     }
 
-    /// The table, curves and warnings, for a terminal.
+    /// The table and curves, for a terminal.
     pub fn text(&self) -> String {
         let mut text = table::text(&self.rows());
         // Writing to a string cannot fail.
@@ -82,7 +82,14 @@ impl<'a> Results<'a> {
             let points: Vec<String> = curve.points.iter().map(|(x, y)| format!("{x} {y}")).collect();
             let _ = writeln!(text, "\naccuracy after steps ({}): {}", curve.name, points.join(", "));
         }
+        text
+    }
+
+    /// Accuracy on corrupted images, where it was measured, for a terminal.
+    pub fn corruptions_text(&self) -> String {
+        let mut text = String::new();
         if !self.extras.corrupted.is_empty() {
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "\naccuracy on corrupted images, strengths 1 to 5");
             for one in &self.extras.corrupted {
                 let all: Vec<String> =
