@@ -35,6 +35,7 @@ mod suite;
 mod targeted;
 mod targets;
 mod threat;
+mod transfer;
 
 pub use alignment::Alignment;
 pub use apgd::Apgd;
@@ -64,6 +65,7 @@ pub use suite::{Entry, Standing, Subject, Suite, SuiteObserver, seed_of};
 pub use targeted::Targeted;
 pub use targets::Targets;
 pub use threat::{Ball, Limits, Norm, Rational, ThreatModel};
+pub use transfer::Transfer;
 
 use crate::tape::{Draw, Purpose, Var};
 

@@ -138,6 +138,48 @@ fn a_killed_evaluation_goes_on_to_the_same_bits() {
 }
 
 #[test]
+fn images_made_on_another_network_are_an_attack_of_their_own() {
+    let tiny = trained();
+    tiny.runs(&tiny.short(&["--out", "other", "--seed", "5", "--epochs", "10"]));
+    let flags = |batch, out| {
+        let attacks =
+            ["net", "--attack", "fgsm", "--epsilon", "0.2", "--transfer", "other", "--checks", "quick"];
+        [&attacks[..], &["--batch", batch, "--out", out]].concat()
+    };
+    let ran = runs(&tiny, &flags("9", "found"));
+    assert!(ran.out.contains("transfer from other: PGD-40, Linf 0.2, step"), "{}", ran.out);
+    assert!(ran.out.contains("worst case of the 2 attacks"), "{}", ran.out);
+    let results: serde_json::Value = serde_json::from_slice(&tiny.read("found/results.json")).unwrap();
+    let transfer = &results["attacks"][1];
+    assert_eq!(transfer["name"], "transfer PGD-40");
+    assert_eq!(transfer["tried"], results["clean"]["correct"]);
+    assert_eq!((&transfer["outside"], &transfer["robust"]["total"]), (&0.into(), &60.into()));
+    let correct = |row: &serde_json::Value| row["correct"].as_u64().unwrap();
+    assert!(correct(&transfer["robust"]) < correct(&results["clean"]), "nothing was broken: {}", ran.out);
+    assert!(correct(&results["worst"]["robust"]) <= correct(&transfer["robust"]));
+    let log = Log::read(&tiny.path("found/evaluation.log")).unwrap();
+    let broken = |unit: &&adamant::report::evaluation::Unit| unit.attack == 2;
+    let units: Vec<_> = log.units.iter().filter(broken).collect();
+    assert!(units.len() > 1, "one unit is too few to be gone on with");
+    assert!(units.iter().any(|unit| !unit.witnesses.is_empty()));
+    let ran = runs(&tiny, &["--verify", "found"]);
+    assert!(ran.out.contains("every one lies in ball and box"), "{}", ran.out);
+
+    // Cut in the middle of the attack, and in other batches, it is the same.
+    let bytes = tiny.read("found/evaluation.log");
+    std::fs::write(tiny.path("found/evaluation.log"), &bytes[..bytes.len() - 500]).unwrap();
+    runs(&tiny, &["--resume", "found"]);
+    assert!(tiny.read("found/evaluation.log") == bytes);
+    let examples = tiny.read("found/examples.csv");
+    runs(&tiny, &flags("60", "whole"));
+    assert!(tiny.read("whole/examples.csv") == examples);
+    // Another network in its place is not gone on with.
+    std::fs::copy(tiny.path("net/best.safetensors"), tiny.path("other/best.safetensors")).unwrap();
+    std::fs::write(tiny.path("found/evaluation.log"), &bytes[..bytes.len() - 500]).unwrap();
+    refuses(&tiny, &["--resume", "found"], &["other networks"]);
+}
+
+#[test]
 fn what_the_attacks_found_is_there_before_anything_else_is_measured() {
     let tiny = trained();
     let mut child = command(&tiny, &["net", "--attack", "fgsm", "--out", "found"])
@@ -173,7 +215,7 @@ fn what_is_asked_for_besides_is_looked_at_before_the_first_attack() {
         }
     }
     // A table of features has no pictures to corrupt.
-    let rows: String = (0..80).map(|i| format!("{},{},{}\n", i % 7, i * i % 11, i % 2)).collect();
+    let rows: String = (0..80).map(|i| format!("0.{},0.{},{}\n", i % 7, i * i % 9, i % 2)).collect();
     std::fs::create_dir(tiny.path("table")).unwrap();
     for part in ["train", "test"] {
         std::fs::write(tiny.path("table").join(part).with_extension("csv"), format!("one,two,label\n{rows}"))

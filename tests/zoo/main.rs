@@ -2,12 +2,16 @@
 
 mod defences;
 
-use adamant::attack::{Apgd, Ascending, Evaluation, Loss, Norm, Pgd, Search, ThreatModel, by_name, seed_of};
+use adamant::attack::{
+    Apgd, Ascending, Evaluation, Loss, Norm, Pgd, Search, ThreatModel, Transfer, by_name, seed_of,
+};
 use adamant::data::{self, Change, Dataset, Examples, Limits};
 use adamant::nn::architectures::Mlp;
 use adamant::nn::{Architecture, Mode, Params, architectures};
 use adamant::philox;
-use adamant::report::evaluation::{self, Assessment, Attempt, Outcomes, Part, Passes, Subject, Writer};
+use adamant::report::evaluation::{
+    self, Assessment, Attacked, Attempt, Outcome, Outcomes, Part, Passes, Subject, Writer,
+};
 use adamant::report::honesty::{self, Flag, Kind, Suspect};
 use adamant::tape::Purpose;
 use adamant::train::checkpoint;
@@ -170,10 +174,12 @@ impl Case {
             goes_on: place > 0,
             place,
             part: Part::Attack,
+            transferred: false,
         };
         self.with(|subject, store| {
             let attempts = names.iter().enumerate().map(attempt).collect();
-            let assessment = Assessment { subject, attempts, examples: self.examples(), seed: 0, batch: 60 };
+            let assessment =
+                Assessment { subject, other: None, attempts, examples: self.examples(), seed: 0, batch: 60 };
             let header = assessment.header().unwrap();
             let mut writer = Writer::create(&folder.path().join("log"), &header).unwrap();
             let units = assessment.run(store, &mut writer, Vec::new(), &mut evaluation::Silent).unwrap();
@@ -184,15 +190,54 @@ impl Case {
         })
     }
 
+    /// What is said of an evaluation that left these examples, and of images that were made on the standard network.
+    fn transferred(&self, standing: &[bool]) -> Option<Flag> {
+        let folder = tempfile::tempdir().unwrap();
+        let attempt = Attempt {
+            search: Box::new(Transfer(Pgd::usual(self.threat.clone(), 40))),
+            restarts: 1,
+            suite: None,
+            goes_on: false,
+            place: 0,
+            part: Part::Attack,
+            transferred: true,
+        };
+        let other = Case { threat: self.threat.clone(), ..Case::of(standard()) };
+        other.with(|other, _| {
+            self.with(|subject, store| {
+                let assessment = Assessment {
+                    subject,
+                    other: Some(other),
+                    attempts: vec![attempt],
+                    examples: self.examples(),
+                    seed: 0,
+                    batch: 60,
+                };
+                let mut header = assessment.header().unwrap();
+                let mut writer = Writer::create(&folder.path().join("log"), &header).unwrap();
+                let units = assessment.run(store, &mut writer, Vec::new(), &mut evaluation::Silent).unwrap();
+                let mut outcomes = Outcomes::of(&header, &units);
+                assert_eq!(outcomes.attacks[1].outside, 0);
+                // The attacks on the network itself, as one.
+                let own = Outcome { standing: standing.to_vec(), ..outcomes.attacks[0].clone() };
+                header.attacks.push(Attacked { from: None, ..header.attacks[1].clone() });
+                outcomes.attacks.push(own);
+                honesty::transferred(&header, &outcomes, self.data.kind())
+            })
+        })
+    }
+
     /// The flags that `checks` raises after an evaluation, and its own.
     fn flags(&self, evaluated: Evaluated, transferred: bool, checks: Checks) -> Vec<Flag> {
         let Evaluated { standing, mut flags } = evaluated;
+        if transferred {
+            flags.extend(self.transferred(&standing));
+        }
         self.with(|subject, store| {
             let passes = Passes::compile(store, subject.classifier(), 32).unwrap();
             // Square is made for two norms.
             let black_box = if self.threat.norm == Norm::L1 { "noise-20" } else { "square-500" };
             let examples = self.examples();
-            let another = || (on_another(&examples, &self.threat), "the network without its defence".into());
             let suspect = Suspect {
                 subject,
                 store,
@@ -205,7 +250,6 @@ impl Case {
                     (Box::new(Ascending(Box::new(Pgd::usual(self.threat.clone(), 100)))), 1),
                     (Apgd::new(self.threat.clone(), Loss::CrossEntropy, self.data.classes).boxed(), 1),
                 ],
-                transferred: transferred.then(another),
                 seed: seed_of(0, 99),
             };
             flags.extend(checks(&suspect));
@@ -226,15 +270,6 @@ fn costly(suspect: &Suspect<'_>) -> Vec<Flag> {
 
 fn all(suspect: &Suspect<'_>) -> Vec<Flag> {
     [cheap(suspect), costly(suspect)].concat()
-}
-
-/// Adversarial images of the standard network.
-fn on_another(examples: &[u32], threat: &ThreatModel) -> Vec<f32> {
-    Case { threat: threat.clone(), ..Case::of(standard()) }.with(|subject, store| {
-        let pgd = Pgd::usual(threat.clone(), 40);
-        let judge = Evaluation::compile(store, &pgd, subject.classifier(), "test", 60).unwrap();
-        judge.images(examples, 0).unwrap().into_iter().flat_map(|image| image.adversarial).collect()
-    })
 }
 
 fn kinds(flags: &[Flag]) -> Vec<Kind> {

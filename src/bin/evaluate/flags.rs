@@ -77,9 +77,9 @@ pub(crate) struct Flags {
     /// Look for signs that the evaluation fools itself: quick (a few passes), full (attacks on a hundred images too), or none
     #[arg(long, help_heading = MORE, value_name = "WHICH")]
     pub(crate) checks: Option<String>,
-    /// Images made on another network (as MODEL) are part of the full checks: an attack that sees the network ought to find
-    /// what they do
-    #[arg(long, help_heading = MORE, value_name = "MODEL")]
+    /// An attack besides: images made on another network (as MODEL; on the same data) by 40 steps of PGD, and judged by this one.
+    /// It counts in the worst case; an attack that sees the network ought to find what they do
+    #[arg(long, help_heading = HOW, value_name = "MODEL")]
     pub(crate) transfer: Option<String>,
     /// Folder for the results; must not hold files yet [default: a new one under runs/]
     #[arg(long, help_heading = RESULTS, value_name = "FOLDER")]

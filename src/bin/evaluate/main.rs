@@ -11,7 +11,6 @@ mod request;
 mod watch;
 
 use adamant::attack::{ThreatModel, names};
-use adamant::nn::{Architecture, Collapsed, Mode};
 use adamant::report::evaluation::{
     Assessment, Attempt, Extras, Log, Outcomes, Part, Results, Subject, Writer, corruptions, pictures, verify,
 };
@@ -55,7 +54,8 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
     if flags.list_attacks {
         names().iter().for_each(|(name, what)| say!("{name:<12} {what}"));
         say!(
-            "\nNAME-N takes N steps (queries, draws); options stand behind a colon: pgd-40:step=2/255,restarts=5"
+            "\nNAME-N takes N steps (queries, draws); options stand behind a colon: pgd-40:step=2/255,restarts=5\n\
+             --transfer MODEL: images made on another network"
         );
         return Ok(ExitCode::SUCCESS);
     }
@@ -70,25 +70,12 @@ fn run(flags: &Flags, start: Instant) -> Result<ExitCode> {
         None => flags.request()?,
     };
     let model = Model::load(&request)?;
-    with_subject(&model, |subject| evaluate(flags, &request, &model, subject, start))
-}
-
-/// Calls `then` with what is evaluated: a network with dummy classes is judged by what they collapse to.
-fn with_subject<T>(model: &Model, then: impl FnOnce(Subject<'_>) -> Result<T>) -> Result<T> {
-    let collapsed = model.dummies.then(|| Collapsed(model.network.as_ref()));
-    let architecture: &dyn Architecture = match &collapsed {
-        Some(collapsed) => collapsed,
-        None => model.network.as_ref(),
-    };
-    then(Subject {
-        name: &model.name,
-        identity: &model.identity,
-        architecture,
-        params: &model.params,
-        weights: &model.weights,
-        data: &model.data.test,
-        mode: Mode::Eval,
-    })
+    // What is asked for besides is looked at before the first attack: a mistake is not to be found after hours.
+    let other = request.transfer.as_ref().map(|other| model.beside(other, &request)).transpose()?;
+    if request.corruptions {
+        corruptions::check(&model.data.test)?;
+    }
+    evaluate(flags, &request, &model, other.as_ref(), start)
 }
 
 /// The evaluation itself.
@@ -96,21 +83,21 @@ fn evaluate(
     flags: &Flags,
     request: &Request,
     model: &Model,
-    subject: Subject<'_>,
+    other: Option<&Model>,
     start: Instant,
 ) -> Result<ExitCode> {
+    let collapsed = (model.collapsed(), other.and_then(Model::collapsed));
+    let subject = model.subject(&collapsed.0);
     let threat = request.threat(model.recipe.as_ref())?;
     let (cheap, costly) = request.checks()?;
     let data = subject.data;
     let attempts = attempts(request, &threat, subject.architecture.classes())?;
-    // What is asked for besides is looked at before the first attack: a mistake is not to be found after hours.
-    let other = request.transfer.as_ref().map(|name| Ok((model.beside(name, request)?, name)));
-    let other: Option<(Model, &String)> = other.transpose()?;
-    if request.corruptions {
-        corruptions::check(data)?;
-    }
     let assessment = Assessment {
         subject,
+        other: other.map(|other| Subject {
+            name: request.transfer.as_deref().unwrap_or(&other.name),
+            ..other.subject(&collapsed.1)
+        }),
         attempts,
         examples: chosen(request, data.len(), |count| {
             let all: Vec<u32> = (0..data.len() as u32).collect();
@@ -167,7 +154,6 @@ fn evaluate(
     let measure = Measure {
         request,
         subject,
-        other: other.as_ref().map(|(other, name)| (other, name.as_str())),
         store: &store,
         header: &header,
         attempts: &assessment.attempts,
@@ -204,6 +190,9 @@ fn attempts(request: &Request, threat: &ThreatModel, classes: usize) -> Result<V
     let mut all: Vec<Attempt> = Vec::new();
     for name in &request.attacks {
         all.extend(attacks::attempts(name, threat, request.restarts, classes, Part::Attack)?);
+    }
+    if request.transfer.is_some() {
+        all.push(attacks::transferred(threat));
     }
     for (place, epsilon) in request.radii(threat)?.into_iter().enumerate() {
         let threat = ThreatModel { epsilon, ..threat.clone() };
@@ -267,8 +256,9 @@ fn check(flags: &Flags, file: &Path) -> Result<ExitCode> {
         }
     }
     let bar = Progress::new(0, 1);
-    let verified = with_subject(&model, |subject| {
-        verify(&subject, &log, |done, all| bar.working("re-checking witnesses", done as u64, all as u64))
+    let collapsed = model.collapsed();
+    let verified = verify(&model.subject(&collapsed), &log, |done, all| {
+        bar.working("re-checking witnesses", done as u64, all as u64)
     })?;
     bar.finish();
     verified.lines(header).iter().for_each(|line| say!("{line}"));

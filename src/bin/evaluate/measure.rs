@@ -1,10 +1,8 @@
 //! What is measured besides the attacks.
 
 use super::attacks;
-use super::model::Model;
 use super::request::Request;
-use super::with_subject;
-use adamant::attack::{Evaluation, Pgd, ThreatModel};
+use adamant::attack::ThreatModel;
 use adamant::report::Progress;
 use adamant::report::evaluation::{
     Attempt, Extras, Header, Outcomes, Passes, Subject, Unit, corrupted, extras, extras::Margins,
@@ -18,15 +16,11 @@ const CHECKED: usize = 100;
 const CORRUPTED: usize = 1000;
 /// Images at once.
 const BATCH: usize = 100;
-/// Steps of the attack on another network.
-const TRANSFERRED: usize = 40;
 
 /// What is measured on.
 pub(crate) struct Measure<'a> {
     pub(crate) request: &'a Request,
     pub(crate) subject: Subject<'a>,
-    /// Another network, and what it is called: its adversarial images are held against the evaluation's.
-    pub(crate) other: Option<(&'a Model, &'a str)>,
     pub(crate) store: &'a Store,
     pub(crate) header: &'a Header,
     pub(crate) attempts: &'a [Attempt],
@@ -76,33 +70,18 @@ impl Measure<'_> {
                 (attacks::search("pgd-100", self.threat, classes)?, 2),
                 (attacks::search("apgd-ce", self.threat, classes)?, 2),
             ],
-            transferred: match self.other {
-                Some((other, name)) if costly => Some((self.transferred(other, &examples)?, name.into())),
-                _ => None,
-            },
             examples,
             seed,
         };
         extras.flags = honesty::cheap(&suspect)?;
         let searches = self.attempts.iter().map(|attempt| attempt.search.as_ref());
         extras.flags.extend(honesty::counted(header, self.outcomes, searches, subject.data.kind()));
+        extras.flags.extend(honesty::transferred(header, self.outcomes, subject.data.kind()));
         if costly {
             extras.flags.extend(honesty::costly(&suspect, |what, done, all| {
                 bar.working(&format!("checks: {what}"), done as u64, all as u64);
             })?);
         }
         Ok(extras)
-    }
-
-    /// Adversarial images of these examples that are made on another network.
-    fn transferred(&self, model: &Model, examples: &[u32]) -> Result<Vec<f32>> {
-        let store = Store::new(self.store.device());
-        with_subject(model, |subject| {
-            subject.put(&store)?;
-            let pgd = Pgd::usual(self.threat.clone(), TRANSFERRED);
-            let judge = Evaluation::compile(&store, &pgd, subject.classifier(), "test", BATCH)?;
-            let images = judge.images(examples, self.request.seed)?;
-            Ok(images.into_iter().flat_map(|image| image.adversarial).collect())
-        })
     }
 }

@@ -2,7 +2,8 @@
 
 use super::request::Request;
 use adamant::data::{self, Data};
-use adamant::nn::{Architecture, Onnx, Params, architectures};
+use adamant::nn::{Architecture, Collapsed, Mode, Onnx, Params, architectures};
+use adamant::report::evaluation::Subject;
 use adamant::train::{Recipe, method};
 use adamant::weights::{self, Names, StateDict, Taking, Weights};
 use adamant::{Error, Result, files};
@@ -30,6 +31,24 @@ pub(crate) struct Model {
 }
 
 impl Model {
+    /// What it is judged by: a network with dummy classes by what they collapse to.
+    pub(crate) fn collapsed(&self) -> Option<Collapsed<'_>> {
+        self.dummies.then(|| Collapsed(self.network.as_ref()))
+    }
+
+    /// What is evaluated.
+    pub(crate) fn subject<'a>(&'a self, collapsed: &'a Option<Collapsed<'a>>) -> Subject<'a> {
+        Subject {
+            name: &self.name,
+            identity: &self.identity,
+            architecture: collapsed.as_ref().map_or(self.network.as_ref(), |collapsed| collapsed),
+            params: &self.params,
+            weights: &self.weights,
+            data: &self.data.test,
+            mode: Mode::Eval,
+        }
+    }
+
     /// Finds what a request names, and loads it.
     pub(crate) fn load(request: &Request) -> Result<Model> {
         let place = place(&request.subject)?;

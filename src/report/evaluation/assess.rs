@@ -1,6 +1,7 @@
 //! Running an evaluation: attack after attack, group after group, each of which is in the log before the next begins.
 
-use super::log::{Attacked, Found, Header, Part, Unit, Verdict, Writer};
+use super::log::{Attacked, Found, Header, Origin, Part, Unit, Verdict, Writer};
+use super::transfer::Crossing;
 use super::{Outcomes, Subject, TEST};
 use crate::attack::{Evaluation, Observer, Search, Verdicts, Witness, clean_predictions, seed_of};
 use crate::error::{Error, Result};
@@ -26,12 +27,16 @@ pub struct Attempt {
     pub place: usize,
     /// What it is for.
     pub part: Part,
+    /// Whether it attacks [`Assessment::other`]: its images are made there, by one run on each example, and judged here.
+    pub transferred: bool,
 }
 
 /// An evaluation.
 pub struct Assessment<'a> {
     /// What is evaluated.
     pub subject: Subject<'a>,
+    /// Another network on the same data, that images of some attempts are made on.
+    pub other: Option<Subject<'a>>,
     /// The attacks.
     pub attempts: Vec<Attempt>,
     /// Which of the test data.
@@ -74,7 +79,7 @@ impl Assessment<'_> {
     /// What its log begins with.
     ///
     /// # Errors
-    /// [`Error::Argument`] without an attack.
+    /// [`Error::Argument`] without an attack, or without the other network where one is attacked.
     pub fn header(&self) -> Result<Header> {
         let first = self.attempts.first().ok_or_else(|| {
             Error::argument(
@@ -96,9 +101,19 @@ impl Assessment<'_> {
             goes_on: false,
             minimum_norm: false,
             part: Part::Attack,
+            from: None,
         };
         let classes = self.subject.architecture.classes();
-        let attacked = self.attempts.iter().map(|attempt| attempt.attacked(classes));
+        let origin =
+            self.other.map(|other| Origin { model: other.name.into(), model_sha256: other.sha256() });
+        let attacked = |attempt: &Attempt| match (attempt.transferred, &origin) {
+            (false, _) => Ok(attempt.attacked(classes, None)),
+            (true, Some(origin)) => Ok(attempt.attacked(classes, Some(origin.clone()))),
+            (true, None) => {
+                Err(Error::argument("transfer", "none", "name the network that images are made on"))
+            }
+        };
+        let attacks = std::iter::once(Ok(clean)).chain(self.attempts.iter().map(attacked));
         let data = self.subject.data;
         Ok(Header {
             program: concat!("adamant ", env!("CARGO_PKG_VERSION")).into(),
@@ -111,7 +126,7 @@ impl Assessment<'_> {
             examples: self.examples.clone(),
             seed: self.seed,
             group: BATCHES * self.batch.max(1),
-            attacks: std::iter::once(clean).chain(attacked).collect(),
+            attacks: attacks.collect::<Result<_>>()?,
         })
     }
 
@@ -131,7 +146,7 @@ impl Assessment<'_> {
             known.into_iter().map(|unit| (unit.place(), unit)).collect();
         let mut units = Vec::new();
         for (attack, attacked) in header.attacks.iter().enumerate() {
-            let mut runner = Runner::of(self, store, attack);
+            let mut runner = Runner::of(self, store, attack)?;
             let mut before = None;
             for run in 0..attacked.runs {
                 // The last's own verdicts come in with its second run.
@@ -188,26 +203,33 @@ impl Assessment<'_> {
 }
 
 impl Attempt {
-    fn attacked(&self, classes: usize) -> Attacked {
+    fn attacked(&self, classes: usize, from: Option<Origin>) -> Attacked {
         let search = self.search.as_ref();
-        let restarts = if search.is_random() { self.restarts.max(1) } else { 1 };
+        let restarts = if search.is_random() && from.is_none() { self.restarts.max(1) } else { 1 };
         let said = match restarts {
             _ if !search.is_random() => String::new(),
             1 => ", 1 restart".into(),
             restarts => format!(", {restarts} restarts"),
         };
         Attacked {
-            name: search.name(),
-            line: format!("{}{said}", search.line()),
+            name: match from {
+                Some(_) => format!("transfer {}", search.name()),
+                None => search.name(),
+            },
+            line: match &from {
+                Some(from) => format!("transfer from {}: {}{said}", from.model, search.line()),
+                None => format!("{}{said}", search.line()),
+            },
             norm: search.threat().norm.to_string(),
             epsilon: search.threat().epsilon.text().into(),
             steps: search.steps(),
             restarts,
-            runs: restarts * search.runs(classes).max(1),
+            runs: if from.is_some() { 1 } else { restarts * search.runs(classes).max(1) },
             suite: self.suite.clone(),
             goes_on: self.goes_on,
-            minimum_norm: search.is_minimum_norm(),
+            minimum_norm: search.is_minimum_norm() && from.is_none(),
             part: self.part,
+            from,
         }
     }
 }
@@ -220,11 +242,21 @@ struct Runner<'r> {
     /// Examples that are attacked at once.
     batch: usize,
     evaluation: Option<Evaluation>,
+    /// Where its images are made on another network.
+    crossing: Option<Crossing<'r>>,
 }
 
 impl<'r> Runner<'r> {
-    fn of(assessment: &'r Assessment<'r>, store: &'r Store, attack: usize) -> Runner<'r> {
-        Runner { assessment, store, attack, batch: assessment.batch.max(1), evaluation: None }
+    fn of(assessment: &'r Assessment<'r>, store: &'r Store, attack: usize) -> Result<Runner<'r>> {
+        let batch = assessment.batch.max(1);
+        let attempt = attack.checked_sub(1).map(|index| &assessment.attempts[index]);
+        let crossing = match &assessment.other {
+            Some(other) if attempt.is_some_and(|attempt| attempt.transferred) => {
+                Some(Crossing::compile(assessment.subject, other, store, batch)?)
+            }
+            _ => None,
+        };
+        Ok(Runner { assessment, store, attack, batch, evaluation: None, crossing })
     }
 
     /// Takes so large a batch that so many examples fill batches as well as can be; where that is little less than what is
@@ -249,8 +281,12 @@ impl<'r> Runner<'r> {
         let evaluation = match &mut self.evaluation {
             Some(evaluation) => evaluation,
             none => {
-                let (search, on) = (attempt.search.as_ref(), subject.classifier());
-                none.insert(Evaluation::compile_search(self.store, search, on, TEST, self.batch)?)
+                let (store, on) = match &self.crossing {
+                    Some(crossing) => crossing.attacked(),
+                    None => (self.store, subject.classifier()),
+                };
+                let search = attempt.search.as_ref();
+                none.insert(Evaluation::compile_search(store, search, on, TEST, self.batch)?)
             }
         };
         // What is tried is classified right.
@@ -263,8 +299,16 @@ impl<'r> Runner<'r> {
             ..Verdicts::default()
         };
         let seed = seed_of(self.assessment.seed, attempt.place);
-        let runs = evaluation.runs(attempt.restarts);
-        evaluation.go_on(&examples, &labels, [run, runs], seed, &mut verdicts, &mut *heard)?;
+        match &self.crossing {
+            Some(crossing) => {
+                let threat = attempt.search.threat();
+                crossing.run(evaluation, threat, &examples, seed, &mut verdicts, heard)?;
+            }
+            None => {
+                let runs = evaluation.runs(attempt.restarts);
+                evaluation.go_on(&examples, &labels, [run, runs], seed, &mut verdicts, &mut *heard)?;
+            }
+        }
         let verdict = |(row, &at): (usize, &u32)| Verdict {
             at,
             clean: verdicts.clean[row],

@@ -92,6 +92,19 @@ pub struct Attacked {
     pub minimum_norm: bool,
     /// What it is part of: `attack`, or the curve `epsilon` or `steps`.
     pub part: Part,
+    /// The network that its images were made on, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Origin>,
+}
+
+/// Another network, that images were made on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// What it is called.
+    pub model: String,
+    /// SHA-256 of the weights, as in the header.
+    pub model_sha256: String,
 }
 
 /// What an attack of an evaluation is for.
@@ -523,7 +536,9 @@ fn difference(one: &Header, other: &Header) -> Option<String> {
             format!("other test data (SHA-256 {})", one.data_sha256)
         }
         () if one.program != other.program => format!("another version ({})", one.program),
-        () if one.attacks != other.attacks => "other attacks".into(),
+        () if one.attacks != other.attacks => {
+            "other attacks, or other networks that images are made on".into()
+        }
         () if one.examples != other.examples => "other examples".into(),
         () => "another seed, batch or model".into(),
     };
@@ -547,6 +562,7 @@ mod tests {
             goes_on: false,
             minimum_norm: false,
             part: Part::Attack,
+            from: None,
         };
         Header {
             program: "adamant".into(),

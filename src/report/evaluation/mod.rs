@@ -9,12 +9,13 @@ mod outcomes;
 mod passes;
 pub mod pictures;
 mod results;
+mod transfer;
 mod verify;
 
 pub use assess::{Assessment, Attempt, Listener, Silent, Standing};
 pub use corruptions::{Corrupted, Corruption, STRENGTHS, corrupted, mean};
 pub use extras::Extras;
-pub use log::{Attacked, Found, Header, Log, MAGIC, Part, Unit, Verdict, Writer};
+pub use log::{Attacked, Found, Header, Log, MAGIC, Origin, Part, Unit, Verdict, Writer};
 pub use outcomes::{Outcome, Outcomes};
 pub use passes::Passes;
 pub use results::{Results, SCHEMA};

@@ -60,18 +60,26 @@ impl Passes {
     /// # Errors
     /// As [`Passes::logits`].
     pub fn logits_as(&self, images: &[f32], first: u32, forward: u32) -> Result<Vec<f64>> {
+        let rows: Vec<u32> = (first..).take(images.len() / self.elements).collect();
+        self.logits_of(images, &rows, forward)
+    }
+
+    /// As [`Passes::logits`], of images of these examples: a network that draws random numbers draws each example's own, in
+    /// whatever batch it is, and others for each `forward`.
+    ///
+    /// # Errors
+    /// As [`Passes::logits`].
+    pub fn logits_of(&self, images: &[f32], examples: &[u32], forward: u32) -> Result<Vec<f64>> {
         self.check(images.len())?;
+        if images.len() / self.elements != examples.len() {
+            let count = images.len() / self.elements;
+            return Err(Error::argument("examples", examples.len(), format!("there are {count} images")));
+        }
         let mut all = Vec::new();
-        for (number, chunk) in images.chunks(self.batch * self.elements).enumerate() {
-            let first = first + (number * self.batch) as u32;
-            all.extend(
-                self.forward(
-                    Host::F32(padded(chunk, self.batch * self.elements, self.elements)),
-                    first,
-                    forward,
-                )?[..chunk.len() / self.elements * self.classes]
-                    .iter(),
-            );
+        for (chunk, examples) in images.chunks(self.batch * self.elements).zip(examples.chunks(self.batch)) {
+            let images = Host::F32(padded(chunk, self.batch * self.elements, self.elements));
+            let logits = self.forward(images, examples, forward)?;
+            all.extend(&logits[..examples.len() * self.classes]);
         }
         Ok(all)
     }
@@ -85,28 +93,33 @@ impl Passes {
         let mut all = Vec::new();
         for chunk in images.chunks(self.batch * self.elements) {
             let images = Host::F64(padded(chunk, self.batch * self.elements, self.elements));
-            all.extend(&self.forward(images, 0, 0)?[..chunk.len() / self.elements * self.classes]);
+            all.extend(&self.forward(images, &self.rows(), 0)?[..chunk.len() / self.elements * self.classes]);
         }
         Ok(all)
     }
 
     /// The numbers that decide, of a whole batch.
-    fn forward(&self, images: Host, first: u32, forward: u32) -> Result<Vec<f64>> {
+    fn forward(&self, images: Host, examples: &[u32], forward: u32) -> Result<Vec<f64>> {
         self.store.write(&self.name("x"), &images)?;
-        self.draw(first, forward)?;
+        self.draw(examples, forward)?;
         self.forward.run()?;
         self.store.read_f64(&self.name("logits"))
     }
 
     /// Says what random numbers are drawn, where the network draws any.
-    fn draw(&self, first: u32, forward: u32) -> Result<()> {
-        let rows = (first..first + self.batch as u32).collect();
+    fn draw(&self, examples: &[u32], forward: u32) -> Result<()> {
+        let rows = padded(examples, self.batch, 1);
         for (what, values) in [("key", vec![0, 0]), ("counter", vec![forward, 0]), ("example", rows)] {
             if self.store.get(&self.name(what)).is_some() {
                 self.store.write_u32(&self.name(what), &values)?;
             }
         }
         Ok(())
+    }
+
+    /// The first examples, that fill a batch.
+    fn rows(&self) -> Vec<u32> {
+        (0..self.batch as u32).collect()
     }
 
     fn name(&self, what: &str) -> String {
@@ -124,7 +137,7 @@ impl Passes {
             let images = padded(chunk, self.batch * self.elements, self.elements);
             self.store.write(&self.name("x"), &Host::F32(images))?;
             self.store.write_u32(&self.name("labels"), &padded(labels, self.batch, 1))?;
-            self.draw(0, 0)?;
+            self.draw(&self.rows(), 0)?;
             self.backward.run()?;
             let rows = chunk.len() / self.elements;
             losses.extend(&self.store.read_f64(&self.name("loss"))?[..rows]);

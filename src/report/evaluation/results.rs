@@ -137,6 +137,7 @@ impl<'a> Results<'a> {
                 "restarts": attacked.restarts,
                 "minimum_norm": attacked.minimum_norm,
                 "goes_on": attacked.goes_on,
+                "from": attacked.from,
                 "tried": outcome.tried,
                 "outside": outcome.outside,
                 "robust": accuracy(outcome.accuracy()),

@@ -172,7 +172,7 @@ fn check(
 }
 
 /// Whether an image lies in its box, exactly, and features that are fixed are as they were.
-fn in_box(data: &Dataset, clean: &[f32], image: &[f32]) -> std::result::Result<(), String> {
+pub(super) fn in_box(data: &Dataset, clean: &[f32], image: &[f32]) -> std::result::Result<(), String> {
     let outside = |at: usize| format!("number {at} is {}, outside of its bounds", image[at]);
     match &data.examples {
         Examples::Images(_) => match image.iter().position(|x| !(0.0..=1.0).contains(x)) {

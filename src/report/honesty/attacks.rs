@@ -114,28 +114,6 @@ fn on_what_stands<'s>(
     Ok(flags)
 }
 
-/// Images made on another network, on what stands.
-pub(super) fn transfer(suspect: &Suspect<'_>) -> Result<Vec<Flag>> {
-    let Some((images, from)) = &suspect.transferred else { return Ok(Vec::new()) };
-    let logits = suspect.passes.logits(images)?;
-    let labels = suspect.labels(&suspect.examples);
-    let rows = logits.chunks(suspect.passes.classes()).zip(&labels).zip(&suspect.standing);
-    let broken = rows.filter(|((row, label), stands)| **stands && argmax(row) != **label).count();
-    if !matters(broken, suspect.examples.len()) {
-        return Ok(Vec::new());
-    }
-    let stood = suspect.standing.iter().filter(|&&stands| stands).count();
-    Ok(vec![Flag {
-        kind: Kind::Transfer,
-        measured: format!(
-            "of {} that stood after the evaluation, {broken} fall to images that were made on {from}",
-            of(stood, suspect.examples.len(), suspect.subject.data.kind())
-        ),
-        advice: "An attack that sees the network ought to find what one on another network does: its gradients are masked. \
-                 Trust the transferred images, and find what hides the gradient",
-    }])
-}
-
 /// A ball that holds whatever an attacker may make of an example, and what is surely to be found there.
 struct Large {
     threat: ThreatModel,

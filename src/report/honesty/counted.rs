@@ -28,7 +28,9 @@ pub fn counted<'s>(
     kind: &str,
 ) -> Option<Flag> {
     let asked = (1..header.attacks.len()).zip(searches);
-    let asked = asked.filter(|&(place, _)| header.attacks[place].part == Part::Attack);
+    // Images that were made on another network are neither.
+    let own = |at: usize| header.attacks[at].part == Part::Attack && header.attacks[at].from.is_none();
+    let asked = asked.filter(|&(place, _)| own(place));
     let (white, black): (Vec<Asked<'_>>, Vec<Asked<'_>>) =
         asked.partition(|(_, search)| search.uses_gradients());
     if white.is_empty() || black.is_empty() {
@@ -95,6 +97,7 @@ mod tests {
             goes_on: suite && name != "clean" && name != names[0],
             minimum_norm: false,
             part: Part::Attack,
+            from: None,
         };
         let header = Header {
             program: "adamant".into(),

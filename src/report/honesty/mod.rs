@@ -11,8 +11,10 @@ mod batches;
 mod counted;
 mod gradients;
 mod outputs;
+mod transferred;
 
 pub use counted::counted;
+pub use transferred::transferred;
 
 use crate::attack::{Search, ThreatModel};
 use crate::error::Result;
@@ -119,8 +121,6 @@ pub struct Suspect<'a> {
     pub black_box: Vec<Box<dyn Search>>,
     /// Attacks with more steps than the evaluation's, and how many restarts.
     pub stronger: Vec<(Box<dyn Search>, u32)>,
-    /// Adversarial images `[examples,H,W,C]` that were made on another network, inside of the ball, and what network.
-    pub transferred: Option<(Vec<f32>, String)>,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -164,11 +164,10 @@ pub fn costly(
     suspect: &Suspect<'_>,
     mut progress: impl FnMut(&'static str, usize, usize),
 ) -> Result<Vec<Flag>> {
-    let checks: [(&'static str, Check); 6] = [
+    let checks: [(&'static str, Check); 5] = [
         ("batch sizes", batches::check_verdicts),
         ("FGSM against PGD", attacks::single_step),
         ("black-box attacks", attacks::black_box),
-        ("transferred images", attacks::transfer),
         ("more steps", attacks::more_steps),
         ("a large epsilon", attacks::large_epsilon),
     ];
