@@ -138,6 +138,32 @@ fn a_killed_evaluation_goes_on_to_the_same_bits() {
 }
 
 #[test]
+fn a_suite_keeps_images_within_epsilon_and_distances_beyond() {
+    let tiny = trained();
+    let distances = |attack: &str, out: &str| {
+        let flags = ["net", "--attack", attack, "--images", "30", "--epsilon", "0.03", "--checks", "none"];
+        runs(&tiny, &[&flags[..], &["--out", out]].concat());
+        let log = Log::read(&tiny.path(out).join("evaluation.log")).unwrap();
+        let found = |unit: &adamant::report::evaluation::Unit| {
+            let far = |distance: f64| 0.03 < distance && distance.is_finite();
+            let verdicts = unit.verdicts.iter().filter(|verdict| far(verdict.distance)).count();
+            [verdicts, unit.witnesses.iter().filter(|witness| far(witness.distance)).count()]
+        };
+        let all: Vec<[usize; 2]> = log.units.iter().map(found).collect();
+        [0, 1].map(|what| all.iter().map(|one| one[what]).sum::<usize>())
+    };
+    let [verdicts, witnesses] = distances("autoattack", "suite");
+    assert!(verdicts > 5 && witnesses == 0, "{witnesses} images beyond epsilon, {verdicts} distances");
+    let ran = runs(&tiny, &["--verify", "suite"]);
+    let said = format!("{verdicts} distances beyond epsilon have no image kept, and were not checked");
+    assert!(ran.out.contains(&said), "{}", ran.out);
+    // Alone it is asked for its distances.
+    let [verdicts, witnesses] = distances("fab-t", "alone");
+    assert!(verdicts > 5 && witnesses == verdicts, "{witnesses} images beyond epsilon, {verdicts} distances");
+    assert!(runs(&tiny, &["--verify", "alone"]).out.contains("images beyond epsilon: every one"));
+}
+
+#[test]
 fn images_made_on_another_network_are_an_attack_of_their_own() {
     let tiny = trained();
     tiny.runs(&tiny.short(&["--out", "other", "--seed", "5", "--epochs", "10"]));
@@ -221,8 +247,18 @@ fn what_is_asked_for_besides_is_looked_at_before_the_first_attack() {
         std::fs::write(tiny.path("table").join(part).with_extension("csv"), format!("one,two,label\n{rows}"))
             .unwrap();
     }
-    let on =
-        ["--data", "table", "--model", "mlp-16", "--epsilon", "0.1", "--epochs", "1", "--validation", "10"];
+    let on = [
+        "--data",
+        "table",
+        "--model",
+        "mlp-20-20",
+        "--epsilon",
+        "0.1",
+        "--epochs",
+        "1",
+        "--validation",
+        "10",
+    ];
     tiny.runs(&[&on[..], &["--batch", "20", "--out", "of-features"]].concat());
     let flags = ["of-features", "--attack", "fgsm", "--corruptions", "--out", "found"];
     refuses(&tiny, &flags, &["corruptions", "grey and RGB"]);

@@ -259,6 +259,10 @@ impl Header {
         if self.examples.is_empty() || self.examples.len() > MOST || self.attacks.is_empty() {
             return Err("it names no examples or no attacks".into());
         }
+        let mut seen = HashSet::new();
+        if let Some(twice) = self.examples.iter().find(|example| !seen.insert(**example)) {
+            return Err(format!("it names example {twice} twice"));
+        }
         self.attacks.iter().try_for_each(|attack| attack.threat().map(drop).map_err(|e| e.to_string()))
     }
 }
@@ -701,6 +705,7 @@ mod tests {
         for (i, wrong) in [
             Header { image: [usize::MAX, 3, 3], ..header() },
             Header { examples: vec![], ..header() },
+            Header { examples: vec![5, 6, 5], ..header() },
             Header { classes: 0, ..header() },
         ]
         .into_iter()

@@ -2,6 +2,7 @@
 //! can be gone on with and verified, and what follows from it.
 
 mod assess;
+mod claims;
 pub mod corruptions;
 pub mod extras;
 mod log;

@@ -76,6 +76,13 @@ impl Outcomes {
         }
         Outcomes { attacks, worst }
     }
+
+    /// What the next run of an attack is on: the places of the examples that stand after these units.
+    pub(super) fn tried(header: &Header, units: &[Unit], attack: usize) -> Vec<u32> {
+        // The last's own verdicts come in with its second run.
+        let now = Outcomes::of(header, units).attacks.swap_remove(attack);
+        (0..header.examples.len() as u32).filter(|&at| now.standing[at as usize]).collect()
+    }
 }
 
 impl Outcome {
