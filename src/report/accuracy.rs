@@ -45,6 +45,14 @@ impl Accuracy {
     }
 }
 
+impl Accuracy {
+    /// "97.35 % (96.55 to 97.97)": with the ends of its 95 % interval.
+    pub fn with_interval(self) -> String {
+        let (low, high) = self.interval();
+        format!("{self} ({:.2} to {:.2})", 100.0 * low, 100.0 * high)
+    }
+}
+
 /// "97.35 %".
 impl fmt::Display for Accuracy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,6 +83,7 @@ mod tests {
         near(Accuracy::new(5, 10), 0.2366, 0.7634);
         near(Accuracy::new(1947, 2000), 0.9655, 0.9797);
         assert_eq!(Accuracy::default().interval(), (0.0, 1.0));
+        assert_eq!(Accuracy::new(1947, 2000).with_interval(), "97.35 % (96.55 to 97.97)");
     }
 
     #[test]

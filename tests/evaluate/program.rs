@@ -138,6 +138,67 @@ fn a_killed_evaluation_goes_on_to_the_same_bits() {
 }
 
 #[test]
+fn every_accuracy_is_printed_with_its_attack_and_its_interval() {
+    let tiny = trained();
+    let curves = ["--sweep-epsilon", "0.02,0.05", "--sweep-steps", "1,5", "--corruptions"];
+    let ran = runs(
+        &tiny,
+        &[&["net", "--attack", "fgsm", "--checks", "none", "--out", "found"][..], &curves].concat(),
+    );
+    // As it goes on, and in the tables.
+    for attack in [
+        "none (clean)",
+        "FGSM, Linf 0.1",
+        "APGD-CE, Linf 0.02",
+        "APGD-CE, Linf 0.05",
+        "PGD-1, Linf 0.1",
+        "PGD-5",
+    ] {
+        let with = |line: &&str| line.contains(attack) && line.contains("60 images") && line.contains(" to ");
+        assert_eq!(ran.out.lines().filter(with).count(), 1, "{attack}: {}", ran.out);
+        let with = |line: &&str| line.contains(attack) && line.contains(" % (") && line.contains(" to ");
+        assert_eq!(ran.err.lines().filter(with).count(), 1, "{attack}: {}", ran.err);
+    }
+    let noise = ran.out.lines().find(|line| line.contains("gaussian noise")).unwrap();
+    assert_eq!(noise.matches(" to ").count(), 5, "{noise}");
+    let results: serde_json::Value = serde_json::from_slice(&tiny.read("found/results.json")).unwrap();
+    let lines = |curve: &serde_json::Value| -> Vec<String> {
+        let points = curve["points"].as_array().unwrap();
+        points.iter().map(|point| point["line"].as_str().unwrap().into()).collect()
+    };
+    let epsilons = lines(&results["epsilon_curves"][0]);
+    assert!(epsilons[1].starts_with("APGD-CE, Linf 0.02") && epsilons[2].starts_with("APGD-CE, Linf 0.05"));
+    assert!(lines(&results["steps_curve"])[1].starts_with("PGD-5, Linf 0.1"));
+}
+
+#[test]
+fn the_checks_say_how_many_images_they_attacked() {
+    let tiny = trained();
+    let said = |more: &[&str], out: &str| {
+        let ran = runs(
+            &tiny,
+            &[&["net", "--attack", "pgd-40", "--epsilon", "0.02", "--out", out][..], more].concat(),
+        );
+        let results: serde_json::Value =
+            serde_json::from_slice(&tiny.read(&format!("{out}/results.json"))).unwrap();
+        (ran.out, results["checks"].clone())
+    };
+    let (out, checks) = said(&[], "all");
+    assert!(out.contains("attacks on 60 of 60 images, where 3.33 points and more are told of"), "{out}");
+    assert_eq!(checks["attacked"], 60);
+    let (out, checks) = said(&["--check-images", "20"], "some");
+    assert!(out.contains("attacks on 20 of 60 images, where 10.00 points and more are told of"), "{out}");
+    assert_eq!((checks["attacked"].as_u64(), checks["told_from"].as_f64()), (Some(20), Some(0.1)));
+    let (out, checks) = said(&["--checks", "quick"], "quick");
+    assert!(!out.contains("attacks on") && !out.contains("no sign"), "{out}");
+    assert_eq!(checks["attacked"], 0);
+    let (out, checks) = said(&["--checks", "none"], "none");
+    assert!(!out.contains("no sign") && checks.is_null(), "{out}");
+    refuses(&tiny, &["net", "--check-images", "61"], &["check images", "60 images are evaluated"]);
+    refuses(&tiny, &["net", "--check-images", "5", "--checks", "quick"], &["check images", "full"]);
+}
+
+#[test]
 fn a_suite_keeps_images_within_epsilon_and_distances_beyond() {
     let tiny = trained();
     let distances = |attack: &str, out: &str| {

@@ -4,6 +4,8 @@ pub(crate) mod machine;
 
 pub(crate) use machine::Machine;
 
+use adamant::Result;
+use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 /// Whether another process says what is to be said: all but the first of several are quiet.
@@ -19,6 +21,14 @@ macro_rules! say {
     }};
 }
 pub(crate) use say;
+
+/// What a program ends with: an error is told of.
+pub(crate) fn end(result: Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
 
 /// Keeps Mesa's device-select layer out where there is no desktop session: it puts the adapters into the order that a
 /// desktop wants, which is of no use here, and for that asks a Wayland server, whose library prints "error:

@@ -35,13 +35,7 @@ fn main() -> ExitCode {
     // SAFETY: nothing else runs yet: this is the first thing the program does.
     unsafe { common::quieten_vulkan() };
     let flags = Flags::parse();
-    match run(&flags, start) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    common::end(run(&flags, start))
 }
 
 /// Does what the flags ask for; `start` is when the program began.
@@ -106,6 +100,10 @@ fn evaluate(
         seed: request.seed,
         batch: request.batch,
     };
+    if let Some(images) = request.check_images.filter(|&images| images > assessment.examples.len()) {
+        let why = format!("{} {} are evaluated", assessment.examples.len(), data.kind());
+        return Err(Error::argument("check images", images, why));
+    }
     let header = assessment.header()?;
     let device = flags.machine.device()?;
     say!("data      {}: {} of {} test {}", data.name, assessment.examples.len(), data.len(), data.kind());
@@ -174,11 +172,7 @@ fn evaluate(
     let results = Results::of(&header, &outcomes, &extras, data);
     say!("{}", results.corruptions_text());
     extras.flags.iter().for_each(|flag| say!("{}", flag.text()));
-    match extras.flags.iter().any(|flag| flag.kind.is_warning()) {
-        true => say!(),
-        false if costly => say!("no sign that these figures flatter the network (--checks full)\n"),
-        false => {}
-    }
+    say!("{}", results.checks_text());
     results.write(&folder)?;
     pictures::write(&folder, &header, &outcomes, &results, &extras, data)?;
     say!("{:.1} s in all; results in {}", start.elapsed().as_secs_f64(), folder.display());

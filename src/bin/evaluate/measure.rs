@@ -2,7 +2,7 @@
 
 use super::attacks;
 use super::request::Request;
-use adamant::attack::ThreatModel;
+use adamant::attack::{Search, ThreatModel};
 use adamant::report::Progress;
 use adamant::report::evaluation::{
     Attempt, Extras, Header, Outcomes, Passes, Subject, Unit, corrupted, extras, extras::Margins,
@@ -10,8 +10,14 @@ use adamant::report::evaluation::{
 use adamant::report::honesty::{self, Suspect};
 use adamant::{Result, Store};
 
-/// Images that costly checks look at.
+/// Images that the attacks among the checks look at, where there are so many: fewer tell nothing.
 const CHECKED: usize = 100;
+/// They look at more for as long as they cost no more than this share of what the evaluation did.
+const SHARE: f64 = 0.5;
+/// What a query costs of a step, which goes back through the network too.
+const QUERY: f64 = 1.0 / 3.0;
+/// Steps of the checks' other attacks on an image: FGSM, PGD-20 and PGD-60.
+const OTHERS: f64 = 81.0;
 /// Corrupted images of each kind and strength.
 const CORRUPTED: usize = 1000;
 /// Images at once.
@@ -57,22 +63,29 @@ impl Measure<'_> {
         if !cheap {
             return Ok(extras);
         }
-        let examples = header.examples[..CHECKED.min(header.examples.len())].to_vec();
         let classes = subject.architecture.classes();
+        let black_box = attacks::black_box(self.threat, classes)?;
+        let stronger = vec![
+            (attacks::search("pgd-100", self.threat, classes)?, 2),
+            (attacks::search("apgd-ce", self.threat, classes)?, 2),
+        ];
+        let searches =
+            black_box.iter().map(|search| (search, 1)).chain(stronger.iter().map(|(s, n)| (s, *n)));
+        let each = searches.map(|(search, restarts)| f64::from(restarts) * cost(search.as_ref())).sum();
+        let count = if costly { self.affordable(units, each) } else { CHECKED.min(header.examples.len()) };
+        let examples = header.examples[..count].to_vec();
         let suspect = Suspect {
             subject: *subject,
             store: self.store,
             passes: &passes,
             threat: self.threat.clone(),
             standing: self.outcomes.worst.standing[..examples.len()].to_vec(),
-            black_box: attacks::black_box(self.threat, classes)?,
-            stronger: vec![
-                (attacks::search("pgd-100", self.threat, classes)?, 2),
-                (attacks::search("apgd-ce", self.threat, classes)?, 2),
-            ],
+            black_box,
+            stronger,
             examples,
             seed,
         };
+        extras.checked = Some(if costly { count } else { 0 });
         extras.flags = honesty::cheap(&suspect)?;
         let searches = self.attempts.iter().map(|attempt| attempt.search.as_ref());
         extras.flags.extend(honesty::counted(header, self.outcomes, searches, subject.data.kind()));
@@ -84,4 +97,23 @@ impl Measure<'_> {
         }
         Ok(extras)
     }
+
+    /// How many images the checks look at that attack: as asked for, else as many as can be had for their share. `each` is what
+    /// they cost on an image that stands. By steps, not by the clock: an evaluation that is gone on with says the same.
+    fn affordable(&self, units: &[Unit], each: f64) -> usize {
+        let all = self.header.examples.len();
+        let steps = |unit: &Unit| {
+            let attempt = unit.attack.checked_sub(1).map(|index| &self.attempts[index]);
+            attempt.map_or(0.0, |attempt| unit.verdicts.len() as f64 * cost(attempt.search.as_ref()))
+        };
+        let spent: f64 = units.iter().map(steps).sum();
+        let standing = self.outcomes.worst.accuracy().fraction();
+        let count = (SHARE * spent / (standing * each + OTHERS)) as usize;
+        self.request.check_images.unwrap_or(count.max(CHECKED)).min(all)
+    }
+}
+
+/// Steps of a run of an attack, and what amounts to them.
+fn cost(search: &dyn Search) -> f64 {
+    search.steps() as f64 * if search.uses_gradients() { 1.0 } else { QUERY }
 }

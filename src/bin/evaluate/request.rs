@@ -47,7 +47,9 @@ pub(crate) struct Request {
     pub(crate) corruptions: bool,
     /// Which checks of the evaluation itself are made: none, quick or full.
     pub(crate) checks: String,
-    /// Another network, whose adversarial images are part of the checks.
+    /// Images that the attacks among the checks look at.
+    pub(crate) check_images: Option<usize>,
+    /// Another network, whose adversarial images are an attack besides.
     pub(crate) transfer: Option<String>,
 }
 
@@ -74,6 +76,7 @@ impl Default for Request {
             sweep_steps: None,
             corruptions: false,
             checks: "full".into(),
+            check_images: None,
             transfer: None,
         }
     }
@@ -103,6 +106,10 @@ impl Request {
 
     /// Whether cheap checks are made, and costly ones.
     pub(crate) fn checks(&self) -> Result<(bool, bool)> {
+        if let (Some(images), true) = (self.check_images, self.checks != "full") {
+            let why = "goes with --checks full: others attack no images";
+            return Err(Error::argument("check images", images, why));
+        }
         match self.checks.as_str() {
             "none" => Ok((false, false)),
             "quick" => Ok((true, false)),

@@ -23,10 +23,10 @@ impl Listener for Watch {
         let (number, of) = standing.number;
         let what = format!("{} ({number}/{})", standing.attack.name, of - 1);
         self.0.working(&what, standing.done as u64, standing.all as u64);
-        self.0.beside(format!("robust {} so far", standing.robust));
+        self.0.beside(format!("robust {} so far", standing.robust.with_interval()));
     }
 
     fn attacked(&mut self, row: &Row) {
-        self.0.note(&format!("{}   {}", row.accuracy, row.attack));
+        self.0.note(&format!("{}   {}", row.accuracy.with_interval(), row.attack));
     }
 }

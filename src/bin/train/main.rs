@@ -33,13 +33,7 @@ fn main() -> ExitCode {
     // SAFETY: nothing else runs yet: this is the first thing the program does.
     unsafe { common::quieten_vulkan() };
     let flags = Flags::parse();
-    match run(&flags, start) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    common::end(run(&flags, start))
 }
 
 /// Does what the flags ask for; `start` is when the program began.

@@ -1,7 +1,8 @@
 //! Running an evaluation: attack after attack, group after group, each of which is in the log before the next begins.
 
-use super::log::{Attacked, Found, Header, Origin, Part, Unit, Verdict, Writer};
+use super::log::{Attacked, Header, Origin, Part, Writer};
 use super::transfer::Crossing;
+use super::unit::{Found, Unit, Verdict};
 use super::{Outcomes, Subject, TEST};
 use crate::attack::{Evaluation, Observer, Search, Verdicts, Witness, clean_predictions, seed_of};
 use crate::error::{Error, Result};

@@ -1,6 +1,7 @@
 //! What a log says of itself, held against the data and against what else it says.
 
-use super::log::{Attacked, Header, Log, Part, Unit, Verdict};
+use super::log::{Attacked, Header, Log, Part};
+use super::unit::{Unit, Verdict};
 use super::{Failure, Outcomes, Subject};
 use crate::error::{Error, Result};
 

@@ -1,6 +1,7 @@
 //! What is measured besides verdicts: margins and losses, gradients by the image, curves.
 
-use super::log::{Header, Part, Unit};
+use super::log::{Header, Part};
+use super::unit::Unit;
 use super::{Corrupted, Outcomes, Passes, Subject, TEST};
 use crate::attack::{Attack, Evaluation, Pgd, ThreatModel};
 use crate::error::Result;
@@ -31,6 +32,8 @@ pub struct Extras {
     pub corrupted: Vec<Corrupted>,
     /// What speaks against the figures.
     pub flags: Vec<Flag>,
+    /// How many images the attacks among the checks looked at; `None` where no checks were made.
+    pub checked: Option<usize>,
 }
 
 /// How sure the network is of the right class, on some images.
@@ -203,8 +206,18 @@ pub fn broken(
 pub struct Curve {
     /// What attacked: its line, or its name where the line changes along the curve.
     pub name: String,
-    /// Epsilon or steps, and the accuracy there.
-    pub points: Vec<(f64, Accuracy)>,
+    /// Its points.
+    pub points: Vec<Point>,
+}
+
+/// A point of a curve.
+pub struct Point {
+    /// Epsilon, or steps.
+    pub at: f64,
+    /// The accuracy there.
+    pub robust: Accuracy,
+    /// The attack that says so, by its place in the header; a minimum-norm attack by the distances that it found.
+    pub attack: usize,
 }
 
 /// Accuracy against epsilon: of the attacks that were run at several radii (from 0, the clean accuracy), and of each
@@ -217,9 +230,10 @@ pub fn epsilon_curves(header: &Header, outcomes: &Outcomes) -> Vec<Curve> {
     if let Some(&first) = swept.first() {
         let epsilon =
             |at: usize| header.attacks[at].threat().map_or(f64::NAN, |threat| threat.epsilon.value());
-        let mut points = vec![(0.0, outcomes.attacks[0].accuracy())];
-        points.extend(swept.iter().map(|&at| (epsilon(at), outcomes.attacks[at].accuracy())));
-        curves.push(Curve { name: header.attacks[first].name.clone(), points });
+        let point =
+            |attack: usize, at: f64| Point { at, robust: outcomes.attacks[attack].accuracy(), attack };
+        let points = std::iter::once(point(0, 0.0)).chain(swept.iter().map(|&at| point(at, epsilon(at))));
+        curves.push(Curve { name: header.attacks[first].name.clone(), points: points.collect() });
     }
     for at in header.part(Part::Attack).filter(|&at| header.attacks[at].minimum_norm) {
         let (outcome, attacked) = (&outcomes.attacks[at], &header.attacks[at]);
@@ -228,7 +242,8 @@ pub fn epsilon_curves(header: &Header, outcomes: &Outcomes) -> Vec<Curve> {
         let points = (0..POINTS).map(|i| {
             let radius = least + (2.0 * epsilon - least) * i as f64 / (POINTS - 1) as f64;
             let standing = outcome.distance.iter().filter(|&&distance| distance > radius).count();
-            (radius, Accuracy::new(standing as u64, outcome.distance.len() as u64))
+            let robust = Accuracy::new(standing as u64, outcome.distance.len() as u64);
+            Point { at: radius, robust, attack: at }
         });
         curves.push(Curve { name: header.attacks[at].name.clone(), points: points.collect() });
     }
@@ -237,10 +252,12 @@ pub fn epsilon_curves(header: &Header, outcomes: &Outcomes) -> Vec<Curve> {
 
 /// Accuracy against the number of steps.
 pub fn steps_curve(header: &Header, outcomes: &Outcomes) -> Option<Curve> {
-    let points: Vec<(f64, Accuracy)> = header
-        .part(Part::Steps)
-        .map(|at| (header.attacks[at].steps as f64, outcomes.attacks[at].accuracy()))
-        .collect();
+    let point = |attack: usize| Point {
+        at: header.attacks[attack].steps as f64,
+        robust: outcomes.attacks[attack].accuracy(),
+        attack,
+    };
+    let points: Vec<Point> = header.part(Part::Steps).map(point).collect();
     let name = |name: &str| name.rsplit_once('-').map_or(name, |(plain, _)| plain).to_string();
     let first = header.part(Part::Steps).next()?;
     Some(Curve { name: name(&header.attacks[first].name), points })

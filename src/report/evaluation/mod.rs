@@ -11,15 +11,17 @@ mod passes;
 pub mod pictures;
 mod results;
 mod transfer;
+mod unit;
 mod verify;
 
 pub use assess::{Assessment, Attempt, Listener, Silent, Standing};
 pub use corruptions::{Corrupted, Corruption, STRENGTHS, corrupted, mean};
 pub use extras::Extras;
-pub use log::{Attacked, Found, Header, Log, MAGIC, Origin, Part, Unit, Verdict, Writer};
+pub use log::{Attacked, Header, Log, MAGIC, Origin, Part, Writer};
 pub use outcomes::{Outcome, Outcomes};
 pub use passes::Passes;
 pub use results::{Results, SCHEMA};
+pub use unit::{Found, Unit, Verdict};
 pub use verify::{Failure, Verified, verify};
 
 use crate::attack::Classifier;

@@ -1,6 +1,7 @@
 //! What follows from a log: what became of every example under every attack.
 
-use super::log::{Found, Header, Part, Unit};
+use super::log::{Header, Part};
+use super::unit::{Found, Unit};
 use crate::report::Accuracy;
 
 /// What became of the examples under one attack (and those before it in its suite).

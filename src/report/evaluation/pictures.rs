@@ -5,6 +5,7 @@ use super::{Corrupted, Extras, Header, Outcomes, Results};
 use crate::data::{Dataset, Examples};
 use crate::error::Result;
 use crate::files::write_atomically;
+use crate::report::Accuracy;
 use crate::report::canvas::{Align, Canvas, FAINT, INK, MUTED, RGBColor, Type};
 use crate::report::chart::{Histogram, Line, Lines, Sample, Scale};
 use crate::report::curves::{CLEAN, OTHER, ROBUST, SUBTITLE, TICK, TITLE};
@@ -134,20 +135,22 @@ fn curves(
 }
 
 fn line(curve: &Curve, color: RGBColor) -> Line {
-    let interval = |accuracy: crate::report::Accuracy| {
-        let (low, high) = accuracy.interval();
-        (100.0 * low, 100.0 * high)
-    };
     Line {
         name: curve.name.clone(),
         color,
-        points: curve.points.iter().map(|(x, accuracy)| (*x, accuracy.percent())).collect(),
+        points: curve.points.iter().map(|point| (point.at, point.robust.percent())).collect(),
         // Where points are dense their intervals would be a band of strokes.
         intervals: match curve.points.len() > 20 {
             true => Vec::new(),
-            false => curve.points.iter().map(|(_, accuracy)| interval(*accuracy)).collect(),
+            false => curve.points.iter().map(|point| interval(point.robust)).collect(),
         },
     }
+}
+
+/// The 95 % interval in percent.
+fn interval(accuracy: Accuracy) -> (f64, f64) {
+    let (low, high) = accuracy.interval();
+    (100.0 * low, 100.0 * high)
 }
 
 /// Accuracy by strength of corruption.
@@ -161,14 +164,18 @@ fn corruptions(title: &str, outcomes: &Outcomes, corrupted: &[Corrupted]) -> Res
         .iter()
         .zip(COLORS)
         .map(|(one, color)| {
-            let mut points = vec![(0.0, clean.percent())];
-            points.extend(one.accuracies.iter().enumerate().map(|(i, a)| (i as f64 + 1.0, a.percent())));
-            Line { name: one.corruption.name().into(), color, points, intervals: Vec::new() }
+            let all = || std::iter::once(&clean).chain(&one.accuracies);
+            Line {
+                name: one.corruption.name().into(),
+                color,
+                points: all().enumerate().map(|(strength, a)| (strength as f64, a.percent())).collect(),
+                intervals: all().map(|a| interval(*a)).collect(),
+            }
         })
         .collect();
     Lines {
         heading: "Accuracy on corrupted images",
-        below: "strength (0: clean)",
+        below: "strength (0: clean), with 95 % intervals",
         x: 110.0,
         y: 160.0,
         width: 560.0,

@@ -1,6 +1,6 @@
 //! What an evaluation found, as a table, as JSON and as CSV.
 
-use super::extras::{Curve, Extras, epsilon_curves, steps_curve};
+use super::extras::{Curve, Extras, Point, epsilon_curves, steps_curve};
 use super::log::{Header, Part};
 use super::outcomes::{Outcome, Outcomes};
 use super::verify::row;
@@ -8,7 +8,7 @@ use crate::data::Dataset;
 use crate::error::Result;
 use crate::files::write_atomically;
 use crate::report::table::{self, Row};
-use crate::report::{Accuracy, compact, grouped};
+use crate::report::{Accuracy, grouped, honesty};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
@@ -41,12 +41,15 @@ impl<'a> Results<'a> {
     /// Rows of the table: clean, by attack, and the worst case where there are several attacks.
     pub fn rows(&self) -> Vec<Row> {
         let attacks: Vec<usize> = self.header.part(Part::Attack).collect();
-        let mut rows: Vec<Row> =
-            attacks.iter().map(|&attack| row(self.header, attack, self.outcomes, self.data.kind())).collect();
+        let mut rows: Vec<Row> = attacks.iter().map(|&attack| self.row(attack)).collect();
         if attacks.len() > 2 {
             rows.push(Row { attack: self.worst_line(), accuracy: self.outcomes.worst.accuracy() });
         }
         rows
+    }
+
+    fn row(&self, attack: usize) -> Row {
+        row(self.header, attack, self.outcomes, self.data.kind())
     }
 
     /// The attack line of the worst case.
@@ -59,7 +62,7 @@ impl<'a> Results<'a> {
         let what = match &first.suite {
             Some(suite) if one_suite => suite.clone(),
             _ if attacks.len() == 1 => {
-                return row(self.header, attacks[0], self.outcomes, self.data.kind()).attack;
+                return self.row(attacks[0]).attack;
             }
             _ => format!("worst case of the {} attacks", attacks.len()),
         };
@@ -71,34 +74,55 @@ impl<'a> Results<'a> {
     /// The table and curves, for a terminal.
     pub fn text(&self) -> String {
         let mut text = table::text(&self.rows());
-        // Writing to a string cannot fail.
-        for curve in epsilon_curves(self.header, self.outcomes).iter().filter(|curve| curve.points.len() < 20)
-        {
-            let points: Vec<String> =
-                curve.points.iter().map(|(x, y)| format!("{} {y}", compact(*x))).collect();
-            let _ = writeln!(text, "\naccuracy at epsilon ({}): {}", curve.name, points.join(", "));
-        }
-        if let Some(curve) = steps_curve(self.header, self.outcomes) {
-            let points: Vec<String> = curve.points.iter().map(|(x, y)| format!("{x} {y}")).collect();
-            let _ = writeln!(text, "\naccuracy after steps ({}): {}", curve.name, points.join(", "));
+        for (part, heading) in [
+            (Part::Epsilon, "accuracy against epsilon, each attack on what those before left standing"),
+            (Part::Steps, "accuracy against steps"),
+        ] {
+            let rows: Vec<Row> = self.header.part(part).map(|attack| self.row(attack)).collect();
+            if !rows.is_empty() {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "\n{heading}\n{}", table::text(&rows));
+            }
         }
         text
     }
 
     /// Accuracy on corrupted images, where it was measured, for a terminal.
     pub fn corruptions_text(&self) -> String {
-        let mut text = String::new();
-        if !self.extras.corrupted.is_empty() {
+        let Some(first) = self.extras.corrupted.first() else { return String::new() };
+        let images = grouped(first.accuracies[0].total);
+        let mut text =
+            format!("accuracy in % (and 95 % interval) on {images} corrupted images, strengths 1 to 5\n");
+        for one in &self.extras.corrupted {
+            let cell = |accuracy: &Accuracy| {
+                let (low, high) = accuracy.interval();
+                format!("{:>6.2} ({:>5.1} to {:>5.1})", accuracy.percent(), 100.0 * low, 100.0 * high)
+            };
+            let all: Vec<String> = one.accuracies.iter().map(cell).collect();
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "\naccuracy on corrupted images, strengths 1 to 5");
-            for one in &self.extras.corrupted {
-                let all: Vec<String> =
-                    one.accuracies.iter().map(|a| format!("{:>6.2}", a.percent())).collect();
-                let _ = writeln!(text, "  {:<15}{}", one.corruption.name(), all.join(" "));
-            }
-            let _ = writeln!(text, "  mean           {:>6.2}", 100.0 * super::mean(&self.extras.corrupted));
+            let _ = writeln!(text, "  {:<15}{}", one.corruption.name(), all.join("  "));
         }
+        let _ = writeln!(text, "  mean           {:>6.2}", 100.0 * super::mean(&self.extras.corrupted));
         text
+    }
+
+    /// What the checks of the evaluation itself looked at, and whether they found nothing, for a terminal.
+    pub fn checks_text(&self) -> String {
+        let images = match self.extras.checked {
+            None | Some(0) => return String::new(),
+            Some(images) => images,
+        };
+        let of = format!(
+            "attacks on {} of {} {}, where {:.2} points and more are told of",
+            grouped(images as u64),
+            grouped(self.header.examples.len() as u64),
+            self.data.kind(),
+            honesty::told(images)
+        );
+        match self.extras.flags.iter().any(|flag| flag.kind.is_warning()) {
+            true => format!("looked for by {of}\n"),
+            false => format!("no sign that these figures flatter the network, by {of}\n"),
+        }
     }
 
     /// Clean and worst-case accuracy of each class.
@@ -130,7 +154,7 @@ impl<'a> Results<'a> {
             json!({
                 "name": attacked.name,
                 "suite": attacked.suite,
-                "line": row(self.header, index, self.outcomes, self.data.kind()).attack,
+                "line": self.row(index).attack,
                 "norm": attacked.norm,
                 "epsilon": epsilon,
                 "epsilon_text": attacked.epsilon,
@@ -168,8 +192,11 @@ impl<'a> Results<'a> {
             "worst": { "line": self.worst_line(), "robust": accuracy(self.outcomes.worst.accuracy()) },
             "classes": classes,
             "confusion": self.confusion(),
-            "epsilon_curves": epsilon_curves(self.header, self.outcomes).iter().map(curve).collect::<Vec<_>>(),
-            "steps_curve": steps_curve(self.header, self.outcomes).as_ref().map(curve),
+            "epsilon_curves": epsilon_curves(self.header, self.outcomes)
+                .iter()
+                .map(|curve| self.curve(curve))
+                .collect::<Vec<_>>(),
+            "steps_curve": steps_curve(self.header, self.outcomes).as_ref().map(|curve| self.curve(curve)),
             "corruptions": self.extras.corrupted.iter().map(|one| json!({
                 "name": one.corruption.name(),
                 "strengths": one.accuracies.iter().map(|&a| accuracy(a)).collect::<Vec<_>>(),
@@ -183,6 +210,10 @@ impl<'a> Results<'a> {
                     "loss": quantiles(&margins.attacked.losses),
                 },
             })),
+            "checks": self.extras.checked.map(|images| json!({
+                "attacked": images,
+                "told_from": (images > 0).then(|| honesty::told(images) / 100.0),
+            })),
             "flags": self.extras.flags.iter().map(|flag| json!({
                 "name": flag.kind.name(),
                 "warning": flag.kind.is_warning(),
@@ -190,6 +221,15 @@ impl<'a> Results<'a> {
                 "advice": flag.advice,
             })).collect::<Vec<_>>(),
         })
+    }
+
+    /// Points of a curve.
+    fn curve(&self, curve: &Curve) -> Value {
+        let point = |point: &Point| {
+            let line = self.row(point.attack).attack;
+            json!({ "at": point.at, "line": line, "robust": accuracy(point.robust) })
+        };
+        json!({ "name": curve.name, "points": curve.points.iter().map(point).collect::<Vec<_>>() })
     }
 
     /// Writes `results.json`, `results.csv` (the table) and `examples.csv` (a row an example).
@@ -254,12 +294,6 @@ impl<'a> Results<'a> {
 /// A field of CSV.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
-}
-
-/// Points of a curve.
-fn curve(curve: &Curve) -> Value {
-    let point = |&(at, value): &(f64, Accuracy)| json!({ "at": at, "robust": accuracy(value) });
-    json!({ "name": curve.name, "points": curve.points.iter().map(point).collect::<Vec<_>>() })
 }
 
 /// The values below which 5, 25, 50, 75 and 95 % of them lie.

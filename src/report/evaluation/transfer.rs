@@ -2,7 +2,7 @@
 
 use super::verify::in_box;
 use super::{Passes, Subject, argmax};
-use crate::attack::{Classifier, Evaluation, Observer, ThreatModel, Verdicts, Witness};
+use crate::attack::{Classifier, Evaluation, LEAD, Observer, ThreatModel, Verdicts, Witness};
 use crate::error::Result;
 use crate::tensor::Store;
 
@@ -63,7 +63,10 @@ impl<'a> Crossing<'a> {
             for (made, logits) in made.iter().zip(logits.chunks(self.passes.classes())) {
                 let prediction = argmax(logits);
                 verdicts.adversarial[at] = prediction;
-                if prediction != data.labels[made.example as usize] {
+                let label = data.labels[made.example as usize];
+                let lead = logits[prediction as usize] - logits[label as usize];
+                let largest = logits.iter().fold(0f64, |most, logit| most.max(logit.abs()));
+                if prediction != label && lead > LEAD * largest {
                     let (clean, adversarial) = (self.judge.clean(made.example), &made.adversarial);
                     let distance = threat.norm.distance(&clean, adversarial);
                     if distance <= threat.epsilon.value() && in_box(data, &clean, adversarial).is_ok() {

@@ -1,6 +1,7 @@
 //! Holding a log against exact arithmetic: every witness inside of its ball and box, and misclassified in f64.
 
-use super::log::{Attacked, Found, Header, Log, Part};
+use super::log::{Attacked, Header, Log, Part};
+use super::unit::Found;
 use super::{Outcomes, Passes, Subject, argmax, claims};
 use crate::attack::Norm;
 use crate::data::{Dataset, Examples};

@@ -23,6 +23,12 @@ pub(super) fn matters(count: usize, all: usize) -> bool {
     count >= 2 && count as f64 > DIFFERENCE * all as f64
 }
 
+/// The smallest difference that attacks on so many images are told of by, in points.
+pub fn told(images: usize) -> f64 {
+    let count = (DIFFERENCE * images as f64).floor() + 1.0;
+    100.0 * count.max(2.0) / images.max(2) as f64
+}
+
 fn run(suspect: &Suspect<'_>, search: &dyn Search, restarts: u32, examples: &[u32]) -> Result<Verdicts> {
     let on = suspect.subject.classifier();
     let judge =
@@ -254,5 +260,14 @@ mod tests {
         // What says the class, or the example, cannot be changed.
         assert_eq!(most_right([Free, Free, Fixed]), 6);
         assert_eq!(most_right([Free, Fixed, Free]), 6);
+    }
+
+    #[test]
+    fn what_is_told_of_is_the_least_that_matters() {
+        for images in [2, 100, 999, 1000, 1001, 10_000] {
+            let count = (told(images) * images as f64 / 100.0).round() as usize;
+            assert!(matters(count, images) && !matters(count - 1, images), "{count} of {images}");
+        }
+        assert_eq!((told(100), told(1000)), (2.0, 0.3));
     }
 }

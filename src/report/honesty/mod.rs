@@ -13,6 +13,7 @@ mod gradients;
 mod outputs;
 mod transferred;
 
+pub use attacks::told;
 pub use counted::counted;
 pub use transferred::transferred;
 
@@ -113,7 +114,8 @@ pub struct Suspect<'a> {
     pub passes: &'a Passes,
     /// What was attacked with.
     pub threat: ThreatModel,
-    /// The examples that checks look at (indices into the test data); a hundred are enough to see what is broken.
+    /// The examples that checks look at (indices into the test data). A hundred are enough to see what is broken; how little
+    /// an attack may find and be told of goes by how many they are ([`told`]).
     pub examples: Vec<u32>,
     /// Of these, whether each stands after the evaluation.
     pub standing: Vec<bool>,
