@@ -16,7 +16,7 @@ pub(super) const LEAD: &str = "lead";
 
 /// That share on a device. In f32 the difference of two logits is off by up to 1.6e-6 of the largest (the hardened MNIST
 /// CNN and a PreActResNet-18, on the CPU executor and on software Vulkan, against f64).
-pub(super) fn on(device: &Device) -> f64 {
+pub(crate) fn on(device: &Device) -> f64 {
     if device.is_f64() { 1e-12 } else { 1e-5 }
 }
 

@@ -50,6 +50,7 @@ pub use fgsm::{Fgsm, FgsmRs};
 pub use fmn::Fmn;
 pub use hyperplane::towards_hyperplane;
 pub use inner::{InnerPgd, Start};
+pub(crate) use lead::on as lead_on;
 pub use losses::Loss;
 pub use mixing::MIX;
 pub use momentum::Momentum;

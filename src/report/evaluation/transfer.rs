@@ -2,7 +2,7 @@
 
 use super::verify::in_box;
 use super::{Passes, Subject, argmax};
-use crate::attack::{Classifier, Evaluation, LEAD, Observer, ThreatModel, Verdicts, Witness};
+use crate::attack::{Classifier, Evaluation, Observer, ThreatModel, Verdicts, Witness, lead_on};
 use crate::error::Result;
 use crate::tensor::Store;
 
@@ -13,6 +13,8 @@ pub(super) struct Crossing<'a> {
     other: &'a Subject<'a>,
     /// What the other's weights and the data are in: names of weights may be those of the judge.
     theirs: Store,
+    /// How far ahead another class has to be to count, as a share of the largest logit.
+    lead: f64,
     /// Images at once.
     batch: usize,
 }
@@ -31,7 +33,7 @@ impl<'a> Crossing<'a> {
         let theirs = Store::new(store.device());
         other.put(&theirs)?;
         let passes = Passes::compile(store, judge.classifier(), batch)?;
-        Ok(Crossing { judge, passes, other, theirs, batch })
+        Ok(Crossing { judge, passes, other, theirs, lead: lead_on(store.device()), batch })
     }
 
     /// What the attack is compiled for: its data are called there what they are here.
@@ -66,7 +68,7 @@ impl<'a> Crossing<'a> {
                 let label = data.labels[made.example as usize];
                 let lead = logits[prediction as usize] - logits[label as usize];
                 let largest = logits.iter().fold(0f64, |most, logit| most.max(logit.abs()));
-                if prediction != label && lead > LEAD * largest {
+                if prediction != label && lead > self.lead * largest {
                     let (clean, adversarial) = (self.judge.clean(made.example), &made.adversarial);
                     let distance = threat.norm.distance(&clean, adversarial);
                     if distance <= threat.epsilon.value() && in_box(data, &clean, adversarial).is_ok() {
