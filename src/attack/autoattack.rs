@@ -24,7 +24,7 @@ pub enum AutoAttack {
 const PASSES: usize = 20;
 /// Restarts of `plus`, and of APGD-CE in L1.
 const RESTARTS: u32 = 5;
-/// Targets of APGD-T in L1.
+/// Targets of APGD-T in L1, but for `plus`, which has as many as in other norms.
 const TARGETS_L1: usize = 5;
 /// Steps of FAB.
 const FAB_STEPS: usize = 100;
@@ -45,7 +45,7 @@ impl AutoAttack {
         let l1 = threat.norm == Norm::L1;
         let apgd = |loss, restarts, passes| {
             let whole = Apgd::new(threat.clone(), loss, classes);
-            let targets = if l1 { TARGETS_L1 } else { whole.targets };
+            let targets = if l1 && self != AutoAttack::Plus { TARGETS_L1 } else { whole.targets };
             Entry::new(Apgd { passes, targets, ..whole }.boxed(), restarts)
         };
         let fab = |targeted, restarts| {
@@ -97,5 +97,26 @@ impl fmt::Display for AutoAttack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = AutoAttack::ALL.iter().position(|version| version == self).unwrap_or(0);
         write!(f, "AutoAttack {}", AutoAttack::NAMES[place])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_and_restarts_in_l1_are_the_references() {
+        let threat = ThreatModel { norm: Norm::L1, epsilon: "12".parse().unwrap() };
+        let of = |version: AutoAttack| {
+            let runs = |entry: &Entry| (entry.search.name(), entry.search.runs(10), entry.restarts);
+            version.suite(&threat, 10).attacks.iter().map(runs).collect::<Vec<_>>()
+        };
+        let row = |name: &str, runs, restarts| (name.to_string(), runs, restarts);
+        let [ce, t, fab_t] = [row("APGD-CE", 1, 5), row("APGD-T", 5, 1), row("FAB-T", 9, 1)];
+        assert_eq!(of(AutoAttack::Standard), [ce.clone(), t.clone(), fab_t.clone()]);
+        let [dlr, fab, nine] = [row("APGD-DLR", 1, 5), row("FAB", 1, 5), row("APGD-T", 9, 1)];
+        assert_eq!(of(AutoAttack::Plus), [ce.clone(), dlr, fab, nine, fab_t]);
+        assert_eq!(of(AutoAttack::Rand), [row("APGD-CE", 1, 1), row("APGD-DLR", 1, 1)]);
+        assert_eq!(of(AutoAttack::Fast), [ce, t]);
     }
 }

@@ -20,37 +20,37 @@ const TARGETS: usize = 4;
 const LENGTHS: [usize; 9] = [1, 2, 3, 5, 8, 13, 21, 34, 100];
 const SEED: u64 = 11;
 
-/// The numbers of the file.
-struct Numbers(Vec<u8>);
+/// The numbers of a file.
+pub struct Numbers(Vec<u8>);
 
 impl Numbers {
-    fn load() -> Numbers {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/apgd.safetensors");
-        Numbers(std::fs::read(file).unwrap())
+    pub fn load(name: &str) -> Numbers {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference");
+        Numbers(std::fs::read(folder.join(format!("{name}.safetensors"))).unwrap())
     }
 
-    fn bytes(&self, name: &str) -> Vec<u8> {
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
         SafeTensors::deserialize(&self.0).unwrap().tensor(name).unwrap().data().to_vec()
     }
 
-    fn f64(&self, name: &str) -> Vec<f64> {
+    pub fn f64(&self, name: &str) -> Vec<f64> {
         let number = |bytes: &[u8]| f64::from_le_bytes(bytes.try_into().unwrap());
         self.bytes(name).chunks(8).map(number).collect()
     }
 
-    fn u32(&self, name: &str) -> Vec<u32> {
+    pub fn u32(&self, name: &str) -> Vec<u32> {
         let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap());
         self.bytes(name).chunks(4).map(number).collect()
     }
 }
 
 /// Uniform numbers, as `draw` of the tool.
-fn draw(counter: [u32; 2], example: u32, count: usize) -> impl Iterator<Item = f64> {
+pub fn draw(counter: [u32; 2], example: u32, count: usize) -> impl Iterator<Item = f64> {
     let key = [SEED as u32, 0];
     (0..count as u32).map(move |element| philox::uniform(key, Purpose::TEST, counter, example, element))
 }
 
-fn tensor(number: u32, count: usize, bound: f64) -> Vec<f32> {
+pub fn tensor(number: u32, count: usize, bound: f64) -> Vec<f32> {
     draw([0, 0], number, count).map(|u| ((2.0 * u - 1.0) * bound) as f32).collect()
 }
 
@@ -71,7 +71,7 @@ fn store(architecture: &dyn Architecture, labels: &[u32]) -> Store {
 
 #[test]
 fn every_run_is_the_references() {
-    let numbers = Numbers::load();
+    let numbers = Numbers::load("apgd");
     let labels = numbers.u32("labels");
     let examples: Vec<u32> = (0..BATCH as u32).collect();
     let architecture = Mlp::new([6, 6, 1], &[HIDDEN], CLASSES);
@@ -152,7 +152,7 @@ fn losses(loss: Loss, classes: usize, logits: &[f32], labels: &[u32], targets: &
 
 #[test]
 fn ratios_of_logits_and_their_gradients_are_the_references() {
-    let numbers = Numbers::load();
+    let numbers = Numbers::load("apgd");
     for classes in [3usize, 4, 10] {
         let logits = tensor(100 + classes as u32, BATCH * classes, 4.0);
         let labels: Vec<u32> = (0..BATCH as u32).map(|i| i % classes as u32).collect();

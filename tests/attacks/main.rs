@@ -9,5 +9,6 @@ mod packages;
 #[path = "../reference/mod.rs"]
 mod reference;
 mod search;
+mod square_reference;
 mod suite;
 mod transfer;
