@@ -420,7 +420,7 @@ fn a_healthy_residual_network_is_not_flagged() {
     for (norm, epsilon) in [(Norm::Linf, "0.06"), (Norm::L2, "0.6")] {
         let network = architectures::by_name(&recipe.model, test_data().image, 10).unwrap();
         let case =
-            Case { threat: threat_of(norm, epsilon), examples: 30, ..Case::of((network, weights.clone())) };
+            Case { threat: threat_of(norm, epsilon), examples: 20, ..Case::of((network, weights.clone())) };
         is_healthy(&case.flags(stands_in_part(&case), true, all), &norm.to_string());
     }
 }
