@@ -5,7 +5,7 @@ use crate::attack::{Ascending, Evaluation, Fgsm, Norm, Pgd, Rational, Search, Th
 use crate::data::{Change, Examples, Limits};
 use crate::error::Result;
 use crate::report::evaluation::{TEST, argmax};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Images at once.
 const BATCH: usize = 100;
@@ -71,53 +71,80 @@ pub(super) fn single_step(suspect: &Suspect<'_>) -> Result<Vec<Flag>> {
     }])
 }
 
-/// Attacks without gradients on what stands.
-pub(super) fn black_box(suspect: &Suspect<'_>) -> Result<Vec<Flag>> {
-    on_what_stands(suspect, suspect.black_box.iter().map(|search| (search.as_ref(), 1)), Kind::BlackBox)
-}
-
-/// Attacks with more steps and restarts on what stands.
-pub(super) fn more_steps(suspect: &Suspect<'_>) -> Result<Vec<Flag>> {
-    let stronger = suspect.stronger.iter().map(|(search, restarts)| (search.as_ref(), *restarts));
-    on_what_stands(suspect, stronger, Kind::MoreSteps)
-}
-
-fn on_what_stands<'s>(
-    suspect: &Suspect<'_>,
-    searches: impl Iterator<Item = (&'s dyn Search, u32)>,
-    kind: Kind,
-) -> Result<Vec<Flag>> {
-    let (standing, all) = (standing(suspect), suspect.examples.len());
-    let mut flags = Vec::new();
-    for (search, restarts) in searches {
-        if standing.is_empty() {
-            break;
-        }
-        let left = run(suspect, search, restarts, &standing)?.robust_count();
-        let broken = standing.len() - left;
-        if matters(broken, all) {
-            let times = if restarts > 1 { format!(", {restarts} restarts") } else { String::new() };
-            flags.push(Flag {
-                kind,
-                measured: format!(
-                    "of {} that stood after the evaluation, {broken} fall to {}{times}",
-                    of(standing.len(), all, suspect.subject.data.kind()),
-                    search.line()
-                ),
-                advice: match kind {
-                    Kind::BlackBox => {
-                        "Gradients mislead here (they are masked): trust the attack without them, give it more queries, \
-                         and find what in the network hides its gradient"
-                    }
-                    _ => {
-                        "The evaluation has not converged: its figure is too high. Name stronger attacks (--attack \
-                         autoattack,apgd-ce:restarts=5), until more of them change nothing"
-                    }
-                },
-            });
-        }
+/// Attacks with more steps and restarts on what stands, and then those without gradients on what stands after them: where
+/// the evaluation was but weak, that they find more says nothing of gradients.
+pub(super) fn on_what_stands(suspect: &Suspect<'_>) -> Result<Vec<Flag>> {
+    let (mut standing, mut flags) = (standing(suspect), Vec::new());
+    let mut left = standing.clone();
+    for (search, restarts) in &suspect.stronger {
+        let robust = robust(suspect, search.as_ref(), *restarts, &standing)?;
+        left.retain(|example| robust.contains(example));
+        flags.extend(fell(
+            suspect,
+            search.as_ref(),
+            *restarts,
+            [standing.len(), robust.len()],
+            Kind::MoreSteps,
+        ));
+    }
+    std::mem::swap(&mut standing, &mut left);
+    for search in &suspect.black_box {
+        let robust = robust(suspect, search.as_ref(), 1, &standing)?;
+        flags.extend(fell(suspect, search.as_ref(), 1, [standing.len(), robust.len()], Kind::BlackBox));
     }
     Ok(flags)
+}
+
+/// Those of these examples that withstand the attack.
+fn robust(
+    suspect: &Suspect<'_>,
+    search: &dyn Search,
+    restarts: u32,
+    examples: &[u32],
+) -> Result<BTreeSet<u32>> {
+    if examples.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let verdicts = run(suspect, search, restarts, examples)?;
+    Ok(examples
+        .iter()
+        .zip(verdicts.robust)
+        .filter(|(_, robust)| *robust)
+        .map(|(example, _)| *example)
+        .collect())
+}
+
+/// What is told of an attack that left so few of so many.
+fn fell(
+    suspect: &Suspect<'_>,
+    search: &dyn Search,
+    restarts: u32,
+    [stood, left]: [usize; 2],
+    kind: Kind,
+) -> Option<Flag> {
+    let (broken, all) = (stood - left, suspect.examples.len());
+    let times = if restarts > 1 { format!(", {restarts} restarts") } else { String::new() };
+    let (after, advice) = match kind {
+        Kind::BlackBox => (
+            "the evaluation and stronger attacks by gradients",
+            "Gradients mislead here (they are masked): trust the attack without them, give it more queries, and find what in \
+             the network hides its gradient",
+        ),
+        _ => (
+            "the evaluation",
+            "The evaluation has not converged: its figure is too high. Name stronger attacks (--attack \
+             autoattack,apgd-ce:restarts=5), until more of them change nothing",
+        ),
+    };
+    matters(broken, all).then(|| Flag {
+        kind,
+        measured: format!(
+            "of {} that stood after {after}, {broken} fall to {}{times}",
+            of(stood, all, suspect.subject.data.kind()),
+            search.line()
+        ),
+        advice,
+    })
 }
 
 /// A ball that holds whatever an attacker may make of an example, and what is surely to be found there.
