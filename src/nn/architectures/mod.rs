@@ -30,6 +30,7 @@ pub use wide_resnet::WideResNet;
 
 use super::{Architecture, Onnx, Params};
 use crate::error::{Error, Result};
+use strsim::damerau_levenshtein;
 
 /// An architecture, or why there is none.
 type Built = std::result::Result<Box<dyn Architecture>, String>;
@@ -162,9 +163,10 @@ fn tidied(name: &str) -> Option<String> {
 fn unknown(name: &str) -> Error {
     let mut ends: Vec<usize> = name.match_indices('-').map(|(at, _)| at).chain([name.len()]).collect();
     ends.reverse();
-    let mut errors = ends.into_iter().map(|end| Error::unknown("model", &name[..end], &names()));
-    let near = errors.find(|error| error.to_string().contains("did you mean"));
-    near.unwrap_or_else(|| Error::unknown("model", name, &names()))
+    // Of equally near ones the longest.
+    let far = |end: usize| names().into_iter().map(|known| damerau_levenshtein(&name[..end], known)).min();
+    let end = ends.into_iter().min_by_key(|&end| far(end)).unwrap_or(name.len());
+    Error::unknown("model", &name[..end], &names())
 }
 
 /// Options behind a name, which dashes separate.
