@@ -103,12 +103,16 @@ pub(crate) struct Flags {
 const HOUSE: &str = "models/mnist-fast-pgd";
 const HOUSE_IMAGES: usize = 200;
 
+/// Most restarts, and images at once.
+const MOST: usize = 1_000_000;
+
 impl Flags {
     /// What they ask for, where they do not go on with something.
     pub(crate) fn request(&self) -> Result<Request> {
         let subject = self.subject.clone().unwrap_or_else(|| HOUSE.into());
         let positive = |what: &str, number: Option<usize>| match number {
             Some(0) => Err(Error::argument(what, 0, "must be at least 1")),
+            Some(many) if many > MOST => Err(Error::argument(what, many, format!("must be at most {MOST}"))),
             _ => Ok(()),
         };
         positive("batch", self.batch)?;

@@ -119,6 +119,10 @@ fn evaluate(
             let (writer, log) = Writer::resume(&folder.join(LOG), &header)?;
             if log.complete {
                 say!("          this evaluation was complete; its reports are written again");
+            } else if let Some(before) = begun_on(folder).filter(|before| *before != device.describe()) {
+                say!(
+                    "note: this evaluation was begun on {before}, where last digits may be others than here"
+                );
             }
             (folder.clone(), (writer, log.units))
         }
@@ -179,11 +183,22 @@ fn evaluate(
     Ok(ExitCode::SUCCESS)
 }
 
+/// The device on which the evaluation in a folder was begun.
+fn begun_on(folder: &Path) -> Option<String> {
+    let environment = std::fs::read(folder.join("environment.json")).ok()?;
+    let environment: serde_json::Value = serde_json::from_slice(&environment).ok()?;
+    environment["device"].as_str().map(str::to_string)
+}
+
 /// All attacks that a request asks for, those of the curves among them.
 fn attempts(request: &Request, threat: &ThreatModel, classes: usize) -> Result<Vec<Attempt>> {
     let mut all: Vec<Attempt> = Vec::new();
     for name in &request.attacks {
         all.extend(attacks::attempts(name, threat, request.restarts, classes, Part::Attack)?);
+    }
+    if request.restarts > 1 && all.iter().all(|attempt| attempt.suite.is_some()) {
+        let why = "suites have the restarts of the reference: name single attacks beside them, as autoattack,apgd-ce";
+        return Err(Error::argument("restarts", request.restarts, why));
     }
     if request.transfer.is_some() {
         all.push(attacks::transferred(threat));

@@ -89,6 +89,7 @@ impl Measure<'_> {
         extras.flags = honesty::cheap(&suspect)?;
         let searches = self.attempts.iter().map(|attempt| attempt.search.as_ref());
         extras.flags.extend(honesty::counted(header, self.outcomes, searches, subject.data.kind()));
+        extras.flags.extend(honesty::curves(header, self.outcomes, subject.data.kind()));
         extras.flags.extend(honesty::transferred(header, self.outcomes, subject.data.kind()));
         if costly {
             extras.flags.extend(honesty::costly(&suspect, |what, done, all| {

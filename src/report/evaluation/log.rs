@@ -21,7 +21,7 @@ use crate::files::write_error;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -275,6 +275,7 @@ impl Writer {
     pub fn create(path: &Path, header: &Header) -> Result<Writer> {
         let file = OpenOptions::new().append(true).create_new(true).open(path);
         let mut file = file.map_err(|error| write_error(path, error))?;
+        alone(&file, path)?;
         file.write_all(MAGIC).map_err(|error| write_error(path, error))?;
         let (length, chain) = (MAGIC.len() as u64, first_link());
         let mut writer = Writer { path: path.into(), file, length, chain, complete: false };
@@ -287,8 +288,10 @@ impl Writer {
     /// Goes on with the log of an interrupted evaluation, which must be of this header. What a kill cut short is removed.
     ///
     /// # Errors
-    /// [`Error::Io`]; as [`Log::from_bytes`]; [`Error::File`] where it is of another evaluation.
+    /// [`Error::Io`]; as [`Log::from_bytes`]; [`Error::File`] where it is of another evaluation, or another program writes it.
     pub fn resume(path: &Path, header: &Header) -> Result<(Writer, Log)> {
+        let file = OpenOptions::new().append(true).open(path).map_err(|error| write_error(path, error))?;
+        alone(&file, path)?;
         let log = Log::read(path)?;
         if let Some(other) = difference(&log.header, header) {
             let why = format!(
@@ -296,7 +299,6 @@ impl Writer {
             );
             return Err(Error::file(path, why));
         }
-        let file = OpenOptions::new().append(true).open(path).map_err(|error| write_error(path, error))?;
         let length = log.whole as u64;
         file.set_len(length).map_err(|error| write_error(path, error))?;
         let (chain, complete) = (log.chain, log.complete);
@@ -370,6 +372,18 @@ fn difference(one: &Header, other: &Header) -> Option<String> {
     Some(what)
 }
 
+/// Locks the log until it is closed: two that write it would leave records that follow each other nowhere. Where the file
+/// system has no locks, it is written without.
+fn alone(file: &File, path: &Path) -> Result<()> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(Error::file(
+            path,
+            "is being written by another program, which goes on with it: wait until that ends",
+        )),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -403,6 +417,17 @@ mod tests {
             group: 2,
             attacks: vec![attacked("none"), attacked("PGD-40")],
         }
+    }
+
+    #[test]
+    fn two_programs_do_not_write_one_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("evaluation.log");
+        let first = Writer::create(&path, &header()).unwrap();
+        let error = Writer::resume(&path, &header()).err().unwrap().to_string();
+        assert!(error.contains("another program"), "{error}");
+        drop(first);
+        Writer::resume(&path, &header()).unwrap();
     }
 
     fn unit(attack: usize, group: usize) -> Unit {

@@ -198,9 +198,14 @@ fn histograms(title: &str, margins: &Margins) -> Result<Vec<u8>> {
         ("Loss (cross-entropy)", "logarithm of the loss in nats (base 10)", false),
     ];
     for (place, (heading, below, zero)) in panels.into_iter().enumerate() {
-        let logarithm =
-            |losses: &[f64]| losses.iter().map(|loss| loss.max(1e-12).log10()).collect::<Vec<_>>();
-        let values = |sure: &Sure| if zero { sure.margins.clone() } else { logarithm(&sure.losses) };
+        let logarithm = |loss: &f64| loss.max(1e-12).log10();
+        // What is no number is not drawn.
+        let values = |sure: &Sure| -> Vec<f64> {
+            match zero {
+                true => sure.margins.iter().copied().filter(|margin| margin.is_finite()).collect(),
+                false => sure.losses.iter().filter(|loss| loss.is_finite()).map(logarithm).collect(),
+            }
+        };
         let (clean, attacked) = (values(&margins.clean), values(&margins.attacked));
         Histogram {
             heading,

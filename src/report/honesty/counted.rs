@@ -71,6 +71,33 @@ pub fn counted<'s>(
     })
 }
 
+/// Examples that stand after the attacks that were asked for, and fell within the same ball to those of the curves.
+pub fn curves(header: &Header, outcomes: &Outcomes, kind: &str) -> Option<Flag> {
+    let threat = header.attacks[0].threat().ok()?;
+    let swept: Vec<usize> = (1..header.attacks.len())
+        .filter(|&place| {
+            header.attacks[place].part != Part::Attack && header.attacks[place].norm == header.attacks[0].norm
+        })
+        .collect();
+    let near = |place: usize, at: usize| outcomes.attacks[place].distance[at] <= threat.epsilon.value();
+    let stood: Vec<usize> = (0..header.examples.len()).filter(|&at| outcomes.worst.standing[at]).collect();
+    let fell: Vec<usize> =
+        stood.iter().copied().filter(|&at| swept.iter().any(|&place| near(place, at))).collect();
+    let strongest =
+        swept.into_iter().max_by_key(|&place| fell.iter().filter(|&&at| near(place, at)).count())?;
+    matters(fell.len(), header.examples.len()).then(|| Flag {
+        kind: Kind::MoreSteps,
+        measured: format!(
+            "of {} that stood after the attacks, {} fell in the same ball to those of the curves, most of them to {}",
+            of(stood.len(), header.examples.len(), kind),
+            fell.len(),
+            header.attacks[strongest].line
+        ),
+        advice: "The worst case is of the attacks that were asked for, and they were too weak. Name stronger ones \
+                 (--attack autoattack)",
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,12 +106,7 @@ mod tests {
 
     const EXAMPLES: usize = 1000;
 
-    /// After an evaluation by these attacks, one after another where they are a suite: by gradients the first leaves 800 and
-    /// the others all that they are tried on, those without break `fell` more.
-    fn flag(fell: usize, names: &[&str], suite: bool) -> Option<Flag> {
-        let threat = ThreatModel { norm: Norm::Linf, epsilon: "0.3".parse().unwrap() };
-        let searches: Vec<Box<dyn Search>> =
-            names.iter().map(|name| by_name(name, &threat, 10).unwrap().attacks.remove(0).search).collect();
+    fn header(names: &[&str], suite: bool) -> Header {
         let attacked = |name: &str| Attacked {
             name: name.into(),
             line: name.into(),
@@ -99,7 +121,7 @@ mod tests {
             part: Part::Attack,
             from: None,
         };
-        let header = Header {
+        Header {
             program: "adamant".into(),
             model: "model".into(),
             model_sha256: String::new(),
@@ -111,14 +133,26 @@ mod tests {
             seed: 0,
             group: EXAMPLES,
             attacks: std::iter::once("clean").chain(names.iter().copied()).map(attacked).collect(),
-        };
-        let outcome = |standing: usize| Outcome {
+        }
+    }
+
+    /// The first so many stand.
+    fn outcome(standing: usize) -> Outcome {
+        Outcome {
             standing: (0..EXAMPLES).map(|at| at < standing).collect(),
             prediction: vec![0; EXAMPLES],
-            distance: vec![0.0; EXAMPLES],
+            distance: (0..EXAMPLES).map(|at| if at < standing { f64::INFINITY } else { 0.2 }).collect(),
             tried: EXAMPLES,
             outside: 0,
-        };
+        }
+    }
+
+    /// After an evaluation by these attacks, one after another where they are a suite: by gradients the first leaves 800 and
+    /// the others all that they are tried on, those without break `fell` more.
+    fn flag(fell: usize, names: &[&str], suite: bool) -> Option<Flag> {
+        let threat = ThreatModel { norm: Norm::Linf, epsilon: "0.3".parse().unwrap() };
+        let searches: Vec<Box<dyn Search>> =
+            names.iter().map(|name| by_name(name, &threat, 10).unwrap().attacks.remove(0).search).collect();
         let mut left = 990;
         let mut after = |search: &dyn Search| {
             let stood = if suite { left.min(800) } else { 800 };
@@ -128,7 +162,12 @@ mod tests {
         let attacked = searches.iter().map(|search| after(search.as_ref()));
         let attacks = std::iter::once(outcome(990)).chain(attacked).collect();
         let outcomes = Outcomes { attacks, worst: outcome(800 - fell) };
-        counted(&header, &outcomes, searches.iter().map(|search| search.as_ref()), "test images")
+        counted(
+            &header(names, suite),
+            &outcomes,
+            searches.iter().map(|search| search.as_ref()),
+            "test images",
+        )
     }
 
     #[test]
@@ -160,5 +199,22 @@ mod tests {
                 "{found:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_falls_to_the_attacks_of_a_curve_in_the_same_ball_is_told_of() {
+        let flag = |left: usize, distance: f64| {
+            let mut header = header(&["fgsm", "apgd-ce"], false);
+            header.attacks[2].part = Part::Epsilon;
+            let mut swept = outcome(left);
+            swept.distance.iter_mut().filter(|one| one.is_finite()).for_each(|one| *one = distance);
+            let outcomes = Outcomes { attacks: vec![outcome(990), outcome(800), swept], worst: outcome(800) };
+            curves(&header, &outcomes, "test images")
+        };
+        let found = flag(700, 0.2).unwrap();
+        assert_eq!(found.kind, Kind::MoreSteps);
+        assert!(found.measured.contains("100 fell") && found.measured.contains("apgd-ce"), "{found:?}");
+        assert_eq!(flag(700, 0.4), None, "further than epsilon");
+        assert_eq!(flag(800, 0.2), None, "no more than the attacks broke");
     }
 }

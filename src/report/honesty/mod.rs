@@ -14,7 +14,7 @@ mod outputs;
 mod transferred;
 
 pub use attacks::told;
-pub use counted::counted;
+pub use counted::{counted, curves};
 pub use transferred::transferred;
 
 use crate::attack::{Search, ThreatModel};
