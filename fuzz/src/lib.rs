@@ -295,11 +295,16 @@ impl Evaluated {
     fn new() -> Evaluated {
         let images = npy("|u1", "2, 1, 2", &[0, 1, 2, 255]);
         let labels = npy("|u1", "2,", &[0, 1]);
-        let members: [(&str, &[u8]); 4] =
-            [("x_train.npy", &images), ("y_train.npy", &labels), ("x_test.npy", &images), ("y_test.npy", &labels)];
+        let members: [(&str, &[u8]); 4] = [
+            ("x_train.npy", &images),
+            ("y_train.npy", &labels),
+            ("x_test.npy", &images),
+            ("y_test.npy", &labels),
+        ];
         let path = write("evaluated.npz", &archive(&members));
         let data = data::load(path.to_str().expect("a path in UTF-8")).expect("a good archive").test;
-        let architecture = architectures::by_name("mlp-1", data.image, data.classes).expect("an architecture");
+        let architecture =
+            architectures::by_name("mlp-1", data.image, data.classes).expect("an architecture");
         let params = Params::of(architecture.as_ref()).expect("its parameters");
         let weights = params.iter().map(|param| param.name.clone()).zip(params.initial(1)).collect();
         Evaluated { architecture, params, weights, data }
