@@ -9,6 +9,7 @@ use super::pictures::{self, Part, Picture};
 use super::stream::{self, MOST_BYTES};
 use super::{Data, folder_name, list, names};
 use crate::{Error, Result};
+use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::Value;
@@ -75,6 +76,16 @@ fn read(path: &Path, part: &mut Part, class_names: &mut Option<Vec<String>>) -> 
         return Err(refuse(format!(
             "says that it unpacks to {said} bytes, more than is taken (or than a file of its size can hold)"
         )));
+    }
+    // The reader takes these as they are, and panics where one is negative.
+    let negative = |column: &ColumnChunkMetaData| {
+        let start = column.dictionary_page_offset().unwrap_or(0).min(column.data_page_offset());
+        start.min(column.compressed_size()) < 0
+    };
+    if about.row_groups().iter().flat_map(|group| group.columns()).any(negative) {
+        let why = "is no whole parquet file (a column begins before the file does, or has less than no bytes): download \
+                   or copy it again";
+        return Err(refuse(why.into()));
     }
     let columns: Vec<&str> =
         about.file_metadata().schema().get_fields().iter().map(|field| field.name()).collect();

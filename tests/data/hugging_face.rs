@@ -90,6 +90,23 @@ fn bad_parquet() {
     assert_says(&load(good().into_iter().take(2)).unwrap_err().to_string(), &["no rows in files test"]);
 }
 
+#[test]
+fn columns_that_begin_before_the_file_are_refused() {
+    // The least bit of a number in the footer is its sign: each in turn.
+    let whole = good()[0].1.clone();
+    let footer = u32::from_le_bytes(whole[whole.len() - 8..whole.len() - 4].try_into().unwrap()) as usize;
+    let mut found = 0;
+    for at in whole.len() - 8 - footer..whole.len() - 8 {
+        let mut files = good();
+        files[0].1[at] ^= 1;
+        if let Err(error) = load(files) {
+            found += usize::from(error.to_string().contains("a column begins before the file does"));
+        }
+    }
+    // Three columns, of which each has an offset and a size.
+    assert!(found >= 6, "{found}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
