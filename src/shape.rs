@@ -200,6 +200,64 @@ impl Stretch {
     }
 }
 
+/// An axis of a result that is read from a source through strides.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct StridedAxis {
+    /// Elements of the result.
+    pub extent: usize,
+    /// Stride in the source.
+    pub stride: usize,
+    /// First index inside of the source.
+    pub lo: usize,
+    /// First index behind.
+    pub hi: usize,
+}
+
+impl StridedAxis {
+    /// Whether every index lies inside.
+    pub fn is_whole(&self) -> bool {
+        self.lo == 0 && self.hi >= self.extent
+    }
+}
+
+/// The axes of such a result that matter, innermost first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StridedAxes {
+    axes: [StridedAxis; MAX_RANK],
+    rank: usize,
+}
+
+impl StridedAxes {
+    /// Axes of extent 1 that lie inside are dropped, neighbours that are one run in the source are joined.
+    pub fn joined(dims: &[usize], strides: &[usize], lo: &[usize], hi: &[usize]) -> StridedAxes {
+        let mut all = StridedAxes { axes: [StridedAxis::default(); MAX_RANK], rank: 0 };
+        for i in (0..dims.len()).rev() {
+            let axis = StridedAxis { extent: dims[i], stride: strides[i], lo: lo[i], hi: hi[i] };
+            if axis.extent == 1 && axis.is_whole() {
+                continue;
+            }
+            match all.axes[..all.rank].last_mut() {
+                Some(inner)
+                    if inner.is_whole() && axis.is_whole() && axis.stride == inner.stride * inner.extent =>
+                {
+                    inner.extent *= axis.extent;
+                    inner.hi = inner.extent;
+                }
+                _ => {
+                    all.axes[all.rank] = axis;
+                    all.rank += 1;
+                }
+            }
+        }
+        all
+    }
+
+    /// The axes.
+    pub fn list(&self) -> &[StridedAxis] {
+        &self.axes[..self.rank]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,5 +294,18 @@ mod tests {
             }
         }
         assert_eq!(Stretch::between(&Shape::new(&[2, 1, 3]), &Shape::new(&[2, 4, 3])), None);
+    }
+
+    #[test]
+    fn axes_that_are_one_run_are_joined() {
+        // A whole tensor, a transposition of its first two axes, a padded one.
+        let axes = |dims: &[usize], strides: &[usize], lo: &[usize], hi: &[usize]| {
+            let found = StridedAxes::joined(dims, strides, lo, hi);
+            found.list().iter().map(|axis| (axis.extent, axis.stride)).collect::<Vec<_>>()
+        };
+        assert_eq!(axes(&[2, 3, 4], &[12, 4, 1], &[0; 3], &[2, 3, 4]), [(24, 1)]);
+        assert_eq!(axes(&[3, 2, 4, 1], &[4, 12, 1, 9], &[0; 4], &[3, 2, 4, 1]), [(4, 1), (2, 12), (3, 4)]);
+        assert_eq!(axes(&[4, 5], &[3, 1], &[1, 1], &[3, 4]), [(5, 1), (4, 3)]);
+        assert_eq!(axes(&[], &[], &[], &[]), []);
     }
 }

@@ -3,7 +3,7 @@
 use super::blocks::{BLOCK, for_each_block, write_blocks};
 use super::float::Float;
 use super::stages::Epilogue;
-use crate::shape::{MAX_RANK, Shape};
+use crate::shape::{MAX_RANK, Shape, StridedAxes, StridedAxis};
 
 /// How the result of a copy reads its source: see [`crate::launch::Kernel::Copy`].
 pub(super) struct View<'a> {
@@ -16,59 +16,60 @@ pub(super) struct View<'a> {
 
 /// `out[o] = stages(x[offset + o . strides] or 0)`.
 pub(super) fn copy<T: Float>(view: &View, x: &[T], out: &mut [T], epilogue: &Epilogue<T>) {
-    write_blocks(out, BLOCK, epilogue, |start, block| copy_block(view, x, start, block));
+    let axes = StridedAxes::joined(view.shape.dims(), view.strides, view.lo, view.hi);
+    write_blocks(out, BLOCK, epilogue, |start, block| copy_block(view.offset, axes.list(), x, start, block));
 }
 
-/// Elements `start..` of the view, a run along the last axis at a time.
-fn copy_block<T: Float>(view: &View, x: &[T], start: usize, block: &mut [T]) {
-    let rank = view.shape.rank();
-    if rank == 0 {
-        block[0] = x[view.offset as usize];
+/// Elements `start..` of the view, a run along the innermost axis at a time: of a slice along the first axis, all that a
+/// block holds. (Along the last axis as the tape has it, a run was one element where images have one channel, and a slice of
+/// them took ten times as long as arithmetic on it.)
+fn copy_block<T: Float>(offset: isize, axes: &[StridedAxis], x: &[T], start: usize, block: &mut [T]) {
+    let Some((first, outer)) = axes.split_first() else {
+        block[0] = x[offset as usize];
         return;
-    }
-    let last = rank - 1;
-    let (width, step) = (view.shape[last], view.strides[last]);
+    };
     // Index vector of the run's first element.
     let mut index = [0; MAX_RANK];
     let mut rest = start;
-    for axis in (0..rank).rev() {
-        index[axis] = rest % view.shape[axis];
-        rest /= view.shape[axis];
+    for (index, axis) in index.iter_mut().zip(axes) {
+        *index = rest % axis.extent;
+        rest /= axis.extent;
     }
     let mut done = 0;
     while done < block.len() {
-        let from = index[last];
-        let run = (width - from).min(block.len() - done);
+        let from = index[0];
+        let run = (first.extent - from).min(block.len() - done);
         let out = &mut block[done..done + run];
-        let inside = (0..last).all(|axis| (view.lo[axis]..view.hi[axis]).contains(&index[axis]));
+        let indices = || outer.iter().zip(&index[1..]);
+        let inside = indices().all(|(axis, index)| (axis.lo..axis.hi).contains(index));
         // The part of the run that lies inside x.
-        let a = view.lo[last].clamp(from, from + run);
-        let b = if inside { view.hi[last].clamp(a, from + run) } else { a };
+        let a = first.lo.clamp(from, from + run);
+        let b = if inside { first.hi.clamp(a, from + run) } else { a };
         if a == b {
             out.fill(T::ZERO);
         } else {
-            let base: isize = view.offset
-                + (0..last).map(|axis| (index[axis] * view.strides[axis]) as isize).sum::<isize>()
-                + (a * step) as isize;
+            let base: isize = offset
+                + indices().map(|(axis, index)| (index * axis.stride) as isize).sum::<isize>()
+                + (a * first.stride) as isize;
             let base = base as usize;
             out[..a - from].fill(T::ZERO);
             out[b - from..].fill(T::ZERO);
             let out = &mut out[a - from..b - from];
-            match step {
+            match first.stride {
                 0 => out.fill(x[base]),
                 1 => out.copy_from_slice(&x[base..base + out.len()]),
-                _ => out.iter_mut().zip(x[base..].iter().step_by(step)).for_each(|(o, x)| *o = *x),
+                step => out.iter_mut().zip(x[base..].iter().step_by(step)).for_each(|(o, x)| *o = *x),
             }
         }
         done += run;
-        // The next run begins at 0 on the last axis; carry into the axes before.
-        index[last] = 0;
-        for axis in (0..last).rev() {
-            index[axis] += 1;
-            if index[axis] < view.shape[axis] {
+        // The next run begins at 0 on the innermost axis; carry into the others.
+        index[0] = 0;
+        for (axis, index) in outer.iter().zip(&mut index[1..]) {
+            *index += 1;
+            if *index < axis.extent {
                 break;
             }
-            index[axis] = 0;
+            *index = 0;
         }
     }
 }

@@ -4,6 +4,7 @@ use super::map::{WORKGROUP, per_invocation};
 use super::{Arg, Call, Calls, Shader, Target, params};
 use crate::error::{Error, Result};
 use crate::launch::{Kernel, Launch};
+use crate::shape::{StridedAxes, StridedAxis};
 
 /// shaders/movement.wgsl.
 pub(super) static SHADER: Shader = Shader {
@@ -35,44 +36,6 @@ params! {
     pad2: u32,
 }
 
-/// An axis of a copy.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Axis {
-    extent: usize,
-    stride: usize,
-    lo: usize,
-    hi: usize,
-}
-
-impl Axis {
-    /// Whether every index lies inside x.
-    fn is_whole(&self) -> bool {
-        self.lo == 0 && self.hi >= self.extent
-    }
-}
-
-/// The axes that matter, innermost first: axes of extent 1 that lie inside are dropped, neighbours that are one run
-/// in x are joined.
-fn simplify(dims: &[usize], strides: &[usize], lo: &[usize], hi: &[usize]) -> Vec<Axis> {
-    let mut axes: Vec<Axis> = Vec::new();
-    for i in (0..dims.len()).rev() {
-        let axis = Axis { extent: dims[i], stride: strides[i], lo: lo[i], hi: hi[i] };
-        if axis.extent == 1 && axis.is_whole() {
-            continue;
-        }
-        match axes.last_mut() {
-            Some(inner)
-                if inner.is_whole() && axis.is_whole() && axis.stride == inner.stride * inner.extent =>
-            {
-                inner.extent *= axis.extent;
-                inner.hi = inner.extent;
-            }
-            _ => axes.push(axis),
-        }
-    }
-    axes
-}
-
 /// The calls of a [`Kernel::Copy`] (one) or [`Kernel::Concat`] (one an input).
 pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
     // What a call does not use still divides in the other entry point, so it must not be 0 when baked.
@@ -100,9 +63,11 @@ pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
             if [strides, lo, hi].iter().any(|list| list.len() != dims.len()) {
                 return Err(Error::Unsupported(format!("{launch} has other axes than its result")));
             }
-            let axes = simplify(dims, strides, lo, hi);
+            let axes = StridedAxes::joined(dims, strides, lo, hi);
+            let axes = axes.list();
             let axis = |i: usize| {
-                let words = |axis: &Axis| [axis.extent, axis.stride, axis.lo, axis.hi].map(|x| x as u32);
+                let words =
+                    |axis: &StridedAxis| [axis.extent, axis.stride, axis.lo, axis.hi].map(|x| x as u32);
                 axes.get(i).map_or(ONE, words)
             };
             let len = launch.shape.len();
@@ -146,23 +111,5 @@ pub(super) fn calls(launch: &Launch, target: &Target) -> Result<Calls> {
             Ok(calls)
         }
         other => unreachable!("{} moves nothing", other.name()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn axes_that_are_one_run_are_joined() {
-        // A whole tensor, a transposition of its first two axes, a padded one.
-        let axes = |dims: &[usize], strides: &[usize], lo: &[usize], hi: &[usize]| {
-            let found = simplify(dims, strides, lo, hi);
-            found.iter().map(|axis| (axis.extent, axis.stride)).collect::<Vec<_>>()
-        };
-        assert_eq!(axes(&[2, 3, 4], &[12, 4, 1], &[0; 3], &[2, 3, 4]), [(24, 1)]);
-        assert_eq!(axes(&[3, 2, 4, 1], &[4, 12, 1, 9], &[0; 4], &[3, 2, 4, 1]), [(4, 1), (2, 12), (3, 4)]);
-        assert_eq!(axes(&[4, 5], &[3, 1], &[1, 1], &[3, 4]), [(5, 1), (4, 3)]);
-        assert_eq!(axes(&[], &[], &[], &[]), []);
     }
 }
