@@ -77,6 +77,13 @@ fn read(path: &Path, part: &mut Part, class_names: &mut Option<Vec<String>>) -> 
             "says that it unpacks to {said} bytes, more than is taken (or than a file of its size can hold)"
         )));
     }
+    // A row has a picture, and a picture has bytes.
+    let count: u64 = about.row_groups().iter().map(|group| group.num_rows().max(0).unsigned_abs()).sum();
+    if count > said {
+        return Err(refuse(format!(
+            "says that it has {count} rows in {said} bytes: download or copy it again"
+        )));
+    }
     // The reader takes these as they are, and panics where one is negative.
     let negative = |column: &ColumnChunkMetaData| {
         let start = column.dictionary_page_offset().unwrap_or(0).min(column.data_page_offset());
@@ -103,6 +110,24 @@ fn read(path: &Path, part: &mut Part, class_names: &mut Option<Vec<String>>) -> 
     if let (None, Some(text)) = (&class_names, hub) {
         *class_names = classes(text, columns[label]);
     }
+    // Pages of a damaged file make the reader panic, which it should not: that is an error here like any other.
+    let rows = || rows(&reader, path, part, [image, label]);
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(rows)).unwrap_or_else(|_| {
+        Err(refuse(
+            "is no whole parquet file (the reader of its pages gave up): download or copy it again".into(),
+        ))
+    })
+}
+
+/// Adds the rows of `reader`, whose columns of pictures and labels these are.
+fn rows(
+    reader: &SerializedFileReader<File>,
+    path: &Path,
+    part: &mut Part,
+    [image, label]: [usize; 2],
+) -> Result<()> {
+    let refuse = |why: String| Error::file(path, why);
+    let damaged = |error| refuse(format!("is no whole parquet file ({error}): download or copy it again"));
     let mut taken: u64 = part.files.iter().map(Picture::len).sum();
     for (at, row) in reader.get_row_iter(None).map_err(damaged)?.enumerate() {
         let row = row.map_err(damaged)?;

@@ -107,6 +107,20 @@ fn columns_that_begin_before_the_file_are_refused() {
     assert!(found >= 3, "{found}");
 }
 
+/// Found by fuzzing.
+#[test]
+fn pages_that_end_too_early_and_more_rows_than_bytes_are_refused() {
+    let with = |bytes: &[u8]| {
+        let mut files = good();
+        files[0].1 = bytes.to_vec();
+        load(files).unwrap_err().to_string()
+    };
+    // The crate that reads pages panics at this one.
+    assert_says(&with(include_bytes!("hostile-pages.parquet")), &["no whole parquet file"]);
+    // Reading this one took the better part of a minute.
+    assert_says(&with(include_bytes!("hostile-rows.parquet")), &["parquet"]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
