@@ -21,8 +21,6 @@ pub struct Apgd {
     pub classes: usize,
     /// Steps a run; the reference's 100.
     pub steps: usize,
-    /// Passes that each gradient is the mean of: 1, and 20 for networks that draw random numbers.
-    pub passes: usize,
     /// Classes that a targeted loss goes for, one a run: those that the network thinks likeliest of the clean image
     /// besides the first.
     pub targets: usize,
@@ -45,7 +43,7 @@ impl Apgd {
         // Untargeted runs break most of what is ever broken, early; targeted ones come after and break a few in a
         // hundred, less than a look costs.
         let looks = if loss.is_targeted() { STEPS } else { STEPS / 4 };
-        Apgd { threat, loss, classes, steps: STEPS, passes: 1, targets: TARGETS, looks }
+        Apgd { threat, loss, classes, steps: STEPS, targets: TARGETS, looks }
     }
 
     /// This attack, or that of the same name in L1 where the threat is of that norm.
@@ -75,9 +73,6 @@ impl Apgd {
             let s = if self.target_count() == 1 { "" } else { "s" };
             line += &format!(", {} target{s}", self.target_count());
         }
-        if self.passes > 1 {
-            line += &format!(", gradients of {} passes", self.passes);
-        }
         line
     }
 
@@ -91,7 +86,7 @@ impl Apgd {
 
     /// What is seen of `images`, for the target that the run has.
     pub(super) fn view<'t>(&self, site: &Site<'_, 't>, images: Var<'t>, target: Option<Var<'t>>) -> View<'t> {
-        View::of(site, images, self.loss, target, self.passes.max(1))
+        View::of(site, images, self.loss, target)
     }
 
     /// Chooses the target of a run, `[B,C]`, by the logits of the clean images.

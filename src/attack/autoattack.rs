@@ -2,7 +2,7 @@
 //! the constants of `auto-attack/autoattack/autoattack.py`.
 
 use super::suite::Entry;
-use super::{Apgd, Fab, Loss, Norm, Search, Square, Suite, ThreatModel};
+use super::{Apgd, Eot, Fab, Loss, Norm, Search, Square, Suite, ThreatModel};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
@@ -43,10 +43,10 @@ impl AutoAttack {
     /// Its attacks on a network of so many classes. In L1 there is no Square here; the suite's name says so.
     pub fn suite(self, threat: &ThreatModel, classes: usize) -> Suite {
         let l1 = threat.norm == Norm::L1;
-        let apgd = |loss, restarts, passes| {
+        let apgd = |loss, restarts| {
             let whole = Apgd::new(threat.clone(), loss, classes);
             let targets = if l1 && self != AutoAttack::Plus { TARGETS_L1 } else { whole.targets };
-            Entry::new(Apgd { passes, targets, ..whole }.boxed(), restarts)
+            Entry::new(Apgd { targets, ..whole }.boxed(), restarts)
         };
         let fab = |targeted, restarts| {
             let fab = Fab { threat: threat.clone(), steps: FAB_STEPS, targeted, looks: FAB_LOOKS, classes };
@@ -56,8 +56,8 @@ impl AutoAttack {
             let square: Box<dyn Search> = Box::new(Square { threat: threat.clone(), queries: QUERIES });
             (!l1).then(|| Entry::new(square, 1))
         };
-        let ce = |restarts| apgd(Loss::CrossEntropy, restarts, 1);
-        let targeted = || apgd(Loss::TargetedDlr, 1, 1);
+        let ce = |restarts| apgd(Loss::CrossEntropy, restarts);
+        let targeted = || apgd(Loss::TargetedDlr, 1);
         let attacks: Vec<Option<Entry>> = match self {
             AutoAttack::Standard => {
                 let restarts = if l1 { RESTARTS } else { 1 };
@@ -65,14 +65,17 @@ impl AutoAttack {
             }
             AutoAttack::Plus => vec![
                 Some(ce(RESTARTS)),
-                Some(apgd(Loss::Dlr, RESTARTS, 1)),
+                Some(apgd(Loss::Dlr, RESTARTS)),
                 Some(fab(false, RESTARTS)),
                 square(),
                 Some(targeted()),
                 Some(fab(true, 1)),
             ],
             AutoAttack::Rand => {
-                vec![Some(apgd(Loss::CrossEntropy, 1, PASSES)), Some(apgd(Loss::Dlr, 1, PASSES))]
+                let several = |Entry { search, restarts }| {
+                    Some(Entry::new(Box::new(Eot { search, passes: PASSES }), restarts))
+                };
+                vec![several(ce(1)), several(apgd(Loss::Dlr, 1))]
             }
             AutoAttack::Fast => vec![Some(ce(if l1 { RESTARTS } else { 1 })), Some(targeted())],
         };

@@ -2,6 +2,7 @@
 //! ensemble of diverse parameter-free attacks", section 4), and a step's view of a network by one of them.
 
 use super::Site;
+use super::search::mean;
 use crate::plan::Precision;
 use crate::shape::Shape;
 use crate::tape::Var;
@@ -117,33 +118,25 @@ pub(super) struct View<'t> {
 }
 
 impl<'t> View<'t> {
-    /// Of these images. The gradient is the mean over so many passes, which differ where the network draws random numbers
-    /// (expectation over transformation: Athalye et al. 2018); loss and class are those of the last, as in the
-    /// reference.
-    pub(super) fn of(
-        site: &Site<'_, 't>,
-        images: Var<'t>,
-        loss: Loss,
-        target: Option<Var<'t>>,
-        passes: usize,
-    ) -> View<'t> {
-        let logits = site.passes(images, passes);
+    /// Of these images. The gradient is the mean over all passes ([`super::Eot`]); loss and class are those of the last, as
+    /// in the reference.
+    pub(super) fn of(site: &Site<'_, 't>, images: Var<'t>, loss: Loss, target: Option<Var<'t>>) -> View<'t> {
+        let logits = site.each_pass(images);
         let losses: Vec<Var<'t>> =
             site.tape.scope("loss", || logits.iter().map(|&z| loss.of(z, site.labels, target)).collect());
-        let mean = |of: &dyn Fn(usize) -> Var<'t>| {
-            let sum = (1..passes).fold(of(0), |sum, pass| sum + of(pass));
-            sum.scale(1.0 / passes as f64)
-        };
         let gradient = match site.on.precision {
-            Precision::F32 => site.tape.grad(mean(&|pass| losses[pass]), &[images])[0],
+            Precision::F32 => site.tape.grad(mean(&losses), &[images])[0],
             // Each example's is brought into range, pass by pass.
-            Precision::F16 => mean(&|pass| {
-                let by_logits = site.tape.grad(losses[pass], &[logits[pass]])[0];
-                let direction = by_logits / by_logits.abs().amax(&[1]).affine(1.0, 1e-30);
-                site.tape.weighted_grad(logits[pass], direction, &[images])[0]
-            }),
+            Precision::F16 => {
+                let of_pass = |(&logits, &loss): (&Var<'t>, &Var<'t>)| {
+                    let by_logits = site.tape.grad(loss, &[logits])[0];
+                    let direction = by_logits / by_logits.abs().amax(&[1]).affine(1.0, 1e-30);
+                    site.tape.weighted_grad(logits, direction, &[images])[0]
+                };
+                mean(&logits.iter().zip(&losses).map(of_pass).collect::<Vec<_>>())
+            }
         };
-        let last = passes - 1;
+        let last = logits.len() - 1;
         View { loss: losses[last], correct: site.correct(logits[last]).reshape([site.batch]), gradient }
     }
 }

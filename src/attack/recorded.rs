@@ -4,6 +4,7 @@
 //! there: gathering, random start, K steps. The step's plan asks for the image's gradient alone, so it launches
 //! nothing for weights.
 
+use super::search::mean;
 use super::{Ascent, Attack, Ball, Limits, Norm, Targets, ThreatModel, lead, mixing};
 use crate::error::Result;
 use crate::nn::{Architecture, Mode, Net};
@@ -275,7 +276,7 @@ impl RecordedAttack {
         freeze: bool,
     ) -> Tape {
         let tape = Tape::new();
-        record_ascent(attack, on, names, names.draw(&tape, batch), batch, freeze);
+        record_ascent(attack, on, names, &[names.draw(&tape, batch)], batch, freeze);
         tape
     }
 
@@ -355,33 +356,37 @@ pub(super) fn record_batch<'t>(
     })
 }
 
-/// Records a step of ascent on the tape of `draw`, see [`RecordedAttack::record_step`]; a network that draws random
-/// numbers draws them by it.
+/// Records a step of ascent, see [`RecordedAttack::record_step`], of a pass by each of `draws` (at least one, of one tape),
+/// which say what random numbers a network draws: see [`super::Eot`].
 pub(super) fn record_ascent<'t>(
     attack: &(impl Attack + ?Sized),
     on: Classifier<'_>,
     names: &Names,
-    draw: Draw<'t>,
+    draws: &[Draw<'t>],
     batch: usize,
     freeze: bool,
 ) {
-    let (tape, images) = (draw.example.tape(), on.images(batch));
+    let (tape, images) = (draws[0].example.tape(), on.images(batch));
     let (_, labels, current) = names.batch(tape, images);
-    let net = Net::new(tape, on.mode).with_draw(draw);
-    let logits = on.architecture.forward(&net, current);
-    let losses = || ascended(attack, on, &net, names, current, logits);
+    let nets: Vec<Net<'t>> = draws.iter().map(|&draw| Net::new(tape, on.mode).with_draw(draw)).collect();
+    let logits: Vec<Var<'t>> = nets.iter().map(|net| on.architecture.forward(net, current)).collect();
+    let each = |of: &dyn Fn(&Net<'t>, Var<'t>) -> Var<'t>| {
+        mean(&nets.iter().zip(&logits).map(|(net, &logits)| of(net, logits)).collect::<Vec<_>>())
+    };
+    let losses = || each(&|net, logits| ascended(attack, on, net, names, current, logits));
     // A step goes by the gradient's direction alone, and in half precision it has to be in range.
     let gradient = match (on.precision, on.mode) {
-        (Precision::F16, Mode::Eval) => {
+        (Precision::F16, Mode::Eval) => each(&|net, logits| {
             let direction = tape.scope("loss'", || match attack.ascends() {
                 Ascent::CrossEntropy if names.soft.is_none() => logits.cross_entropy_direction(labels),
                 _ => {
-                    let by_logits = tape.grad(losses(), &[logits])[0];
+                    let by_logits =
+                        tape.grad(ascended(attack, on, net, names, current, logits), &[logits])[0];
                     by_logits / by_logits.abs().amax(&[1]).affine(1.0, 1e-30)
                 }
             });
             tape.weighted_grad(logits, direction, &[current])[0]
-        }
+        }),
         (Precision::F16, _) => {
             let loss = tape.scope("loss", || losses().scale(HALF_SCALE));
             tape.grad(loss, &[current])[0]
@@ -395,7 +400,7 @@ pub(super) fn record_ascent<'t>(
         // An example that is broken takes a step of length 0. Linf leaves it as it is then; a projection into
         // another ball may move its last bits, so there the old value is chosen.
         let norm = attack.threat().norm;
-        let standing = standing(attack, names, on.architecture.verdict(logits), labels);
+        let standing = standing(attack, names, each(&|_, logits| on.architecture.verdict(logits)), labels);
         let standing = standing.reshape([batch, 1, 1, 1]);
         let mut ball = names.ball(tape, norm, images);
         if freeze && norm == Norm::Linf {
@@ -413,7 +418,7 @@ pub(super) fn record_ascent<'t>(
             keep_best(names, current, losses());
         }
     });
-    for (name, value) in net.updates() {
+    for (name, value) in nets.last().map(Net::updates).unwrap_or_default() {
         tape.assign(&name, value);
     }
 }

@@ -5,8 +5,8 @@ use super::options::{
     STEPS, TARGETS, VERSION,
 };
 use super::{
-    Apgd, Ascent, Attack, AutoAttack, Cw, Ddn, DeepFool, Fab, Fgsm, FgsmRs, Fmn, InnerPgd, Loss, Momentum,
-    Noise, Norm, Pgd, RFgsm, Rational, Search, Square, Start, Suite, ThreatModel,
+    Apgd, Ascent, Attack, AutoAttack, Cw, Ddn, DeepFool, Entry, Eot, Fab, Fgsm, FgsmRs, Fmn, InnerPgd, Loss,
+    Momentum, Noise, Norm, Pgd, RFgsm, Rational, Search, Square, Start, Suite, ThreatModel,
 };
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
@@ -34,21 +34,26 @@ const fn named(
 /// Every attack, in the order it is listed in: a line each.
 const REGISTRY: &[Named] = &[
     named("noise", "random points of the ball; noise-N draws", &[RESTARTS], noise),
-    named("fgsm", "one step of epsilon", &[RESTARTS], fgsm),
-    named("fgsm-rs", "one step of 1.25 epsilon from a random start", &[STEP, RESTARTS], fgsm_rs),
-    named("r-fgsm", "one step from a random corner (Linf)", &[RESTARTS], r_fgsm),
-    named("pgd", "projected gradient descent; pgd-STEPS", &[STEP, START, RESTARTS], pgd),
-    named("bim", "PGD from the image itself; bim-STEPS", &[STEP, RESTARTS], bim),
-    named("tpgd", "PGD on KL away from the clean prediction; tpgd-STEPS", &[STEP, RESTARTS], tpgd),
-    named("mi-fgsm", "ascent with momentum; mi-fgsm-STEPS", &[STEP, DECAY, RESTARTS], mi_fgsm),
-    named("ni-fgsm", "ascent with Nesterov momentum; ni-fgsm-STEPS", &[STEP, DECAY, RESTARTS], ni_fgsm),
-    named("square", "random search by windows (Linf, L2); square-QUERIES", &[RESTARTS], square),
-    named("fab-t", "minimum norm, up to nine target classes; fab-t-STEPS", &[LOOKS, RESTARTS], fab_t),
-    named("fab", "minimum norm, the nearest class at every step; fab-STEPS", &[LOOKS, RESTARTS], fab),
-    named("deepfool", "minimum norm (L2, Linf); deepfool-STEPS", &[OVERSHOOT, RESTARTS], deepfool),
-    named("ddn", "minimum norm (L2); ddn-STEPS", &[GAMMA, RADIUS, RESTARTS], ddn),
-    named("fmn", "minimum norm; fmn-STEPS", &[GAMMA, STEP, RESTARTS], fmn),
-    named("cw", "minimum norm (L2); cw-STEPS", &[ROUNDS, C, KAPPA, RATE, RESTARTS], cw),
+    named("fgsm", "one step of epsilon", &[PASSES, RESTARTS], fgsm),
+    named("fgsm-rs", "one step of 1.25 epsilon from a random start", &[STEP, PASSES, RESTARTS], fgsm_rs),
+    named("r-fgsm", "one step from a random corner (Linf)", &[PASSES, RESTARTS], r_fgsm),
+    named("pgd", "projected gradient descent; pgd-STEPS", &[STEP, START, PASSES, RESTARTS], pgd),
+    named("bim", "PGD from the image itself; bim-STEPS", &[STEP, PASSES, RESTARTS], bim),
+    named("tpgd", "PGD on KL away from the clean prediction; tpgd-STEPS", &[STEP, PASSES, RESTARTS], tpgd),
+    named("mi-fgsm", "ascent with momentum; mi-fgsm-STEPS", &[STEP, DECAY, PASSES, RESTARTS], mi_fgsm),
+    named(
+        "ni-fgsm",
+        "ascent with Nesterov momentum; ni-fgsm-STEPS",
+        &[STEP, DECAY, PASSES, RESTARTS],
+        ni_fgsm,
+    ),
+    named("square", "random search by windows (Linf, L2); square-QUERIES", &[PASSES, RESTARTS], square),
+    named("fab-t", "minimum norm, up to nine target classes; fab-t-STEPS", &[LOOKS, PASSES, RESTARTS], fab_t),
+    named("fab", "minimum norm, the nearest class at every step; fab-STEPS", &[LOOKS, PASSES, RESTARTS], fab),
+    named("deepfool", "minimum norm (L2, Linf); deepfool-STEPS", &[OVERSHOOT, PASSES, RESTARTS], deepfool),
+    named("ddn", "minimum norm (L2); ddn-STEPS", &[GAMMA, RADIUS, PASSES, RESTARTS], ddn),
+    named("fmn", "minimum norm; fmn-STEPS", &[GAMMA, STEP, PASSES, RESTARTS], fmn),
+    named("cw", "minimum norm (L2); cw-STEPS", &[ROUNDS, C, KAPPA, RATE, PASSES, RESTARTS], cw),
     named("apgd-ce", "APGD on cross-entropy; apgd-ce-STEPS", &[PASSES, RESTARTS], apgd_ce),
     named(
         "apgd-dlr",
@@ -70,7 +75,8 @@ pub fn names() -> Vec<(&'static str, String)> {
 }
 
 /// The attack that `text` asks for, on a network of so many classes: a name of [`names`], its number of steps (queries,
-/// draws) where one is given behind a dash, and options behind a colon. Every single attack has the option `restarts`.
+/// draws) where one is given behind a dash, and options behind a colon. Every single attack has the option `restarts`, and all
+/// but noise `passes` ([`Eot`]).
 ///
 /// # Errors
 /// An unknown name or option, with the nearest known one; an option that is given twice, or whose value is none of those
@@ -103,8 +109,12 @@ pub fn by_name(text: &str, threat: &ThreatModel, classes: usize) -> Result<Suite
     }
     let asked = Asked { name: entry.name, threat, classes, steps, given };
     let mut suite = (entry.make)(&asked)?;
-    if let [attack] = &mut suite.attacks[..] {
-        attack.restarts = asked.whole(RESTARTS, attack.restarts as usize) as u32;
+    if suite.attacks.len() == 1
+        && let Some(Entry { search, restarts }) = suite.attacks.pop()
+    {
+        let passes = asked.whole(PASSES, 1);
+        let search = if passes > 1 { Box::new(Eot { search, passes }) } else { search };
+        suite.attacks.push(Entry::new(search, asked.whole(RESTARTS, restarts as usize) as u32));
     }
     Ok(suite)
 }
@@ -333,7 +343,6 @@ fn apgd_t(asked: &Asked<'_>) -> Result<Suite> {
 fn apgd(asked: &Asked<'_>, loss: Loss) -> Result<Suite> {
     let mut apgd = Apgd::new(asked.threat.clone(), loss, asked.classes);
     apgd.steps = asked.steps.unwrap_or(apgd.steps);
-    apgd.passes = asked.whole(PASSES, apgd.passes);
     if loss.is_targeted() {
         apgd.targets = asked.whole(TARGETS, apgd.targets);
     }

@@ -84,6 +84,11 @@ pub trait Search: Send + Sync {
         None
     }
 
+    /// Passes whose mean the network is taken for ([`super::Eot`]).
+    fn passes(&self) -> usize {
+        1
+    }
+
     /// Length of a step, where the step size is one number: the tensor `step` of its ball.
     fn step_size(&self) -> f64 {
         0.0
@@ -121,6 +126,8 @@ pub struct Site<'a, 't> {
     names: Names,
     /// Steps of the tables.
     steps: usize,
+    /// As [`Search::passes`].
+    passes: usize,
     /// Whether this is a step, and not the start.
     stepping: bool,
     /// Whether anything recorded asks which step it is.
@@ -139,8 +146,9 @@ impl<'a, 't> Site<'a, 't> {
     ) -> Site<'a, 't> {
         let ball = names.ball(tape, search.threat().norm, on.images(batch));
         let labels = names.source(tape, "labels", [batch], DType::U32);
-        let (steps, counts) = (search.steps(), Cell::new(false));
-        Site { tape, on, batch, ball, labels, names: names.clone(), steps, stepping, counts }
+        let (steps, passes) = (search.steps(), search.passes());
+        let (names, counts) = (names.clone(), Cell::new(false));
+        Site { tape, on, batch, ball, labels, names, steps, passes, stepping, counts }
     }
 
     /// The step under way, u32 `[1]`.
@@ -187,21 +195,26 @@ impl<'a, 't> Site<'a, 't> {
     }
 
     /// Logits `[B, classes]` of images `[B,H,W,C]`: the network's, dummy classes being taken together with what they
-    /// stand for.
+    /// stand for; the mean of all passes.
     pub fn logits(&self, images: Var<'t>) -> Var<'t> {
-        self.passes(images, 1)[0]
+        mean(&self.each_pass(images))
     }
 
-    /// As [`Site::logits`], of so many passes of the same images. Each draws random numbers of its own, and others in
+    /// As [`Site::logits`], of each of [`Search::passes`], at least one. Each draws random numbers of its own, and others in
     /// every step, where the network draws any; else they are one pass.
-    pub fn passes(&self, images: Var<'t>, passes: usize) -> Vec<Var<'t>> {
+    pub fn each_pass(&self, images: Var<'t>) -> Vec<Var<'t>> {
         self.counting(|| {
-            let logits = |pass| {
-                let net = Net::new(self.tape, self.on.mode).with_draw(self.draw_of(pass));
+            let logits = |draw| {
+                let net = Net::new(self.tape, self.on.mode).with_draw(draw);
                 self.on.architecture.verdict(self.on.architecture.forward(&net, images))
             };
-            (0..passes).map(logits).collect()
+            self.draws().into_iter().map(logits).collect()
         })
+    }
+
+    /// What each pass draws random numbers by.
+    fn draws(&self) -> Vec<Draw<'t>> {
+        (0..self.passes.max(1)).map(|pass| self.draw_of(pass)).collect()
     }
 
     /// What `record` records with a network, which is given what to draw random numbers by. One that draws none does not ask
@@ -335,6 +348,17 @@ impl<'a, 't> Site<'a, 't> {
     }
 }
 
+/// The mean of what several passes gave, at least one; of one, itself.
+pub(super) fn mean<'t>(passes: &[Var<'t>]) -> Var<'t> {
+    match passes {
+        [one] => *one,
+        _ => {
+            let sum = passes.iter().skip(1).fold(passes[0], |sum, &pass| sum + pass);
+            sum.scale(1.0 / passes.len() as f64)
+        }
+    }
+}
+
 /// What is remembered as `name`, as [`Names::of`] takes it.
 fn state_name(name: &str) -> String {
     format!("state/{name}")
@@ -399,6 +423,6 @@ where
     }
 
     fn step<'t>(&self, site: &Site<'_, 't>) {
-        site.counting(|| record_ascent(&*self.0, site.on, &site.names, site.draw(), site.batch, true));
+        site.counting(|| record_ascent(&*self.0, site.on, &site.names, &site.draws(), site.batch, true));
     }
 }

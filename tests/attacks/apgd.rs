@@ -75,22 +75,3 @@ fn few_classes_are_said() {
     assert!(line(Loss::Dlr, 2).contains("2 classes"));
     assert_eq!(line(Loss::CrossEntropy, 2), "APGD-CE, Linf 0.3, 100 steps");
 }
-
-#[test]
-fn networks_that_draw_random_numbers_are_attacked_by_the_mean_of_several_passes() {
-    let mut house = House::new(&Device::cpu(), IMAGES);
-    house.drop_pixels();
-    // With a small radius the attack has to go where most passes agree.
-    let attack = |passes| Apgd { passes, ..few(&threat(Norm::L2, "1"), Loss::CrossEntropy, 8) };
-    let one = house.verdicts(&attack(1), IMAGES);
-    let several = house.verdicts(&attack(6), IMAGES);
-    assert_eq!(one.clean, several.clean);
-    // Passes that drew the same numbers would be one.
-    assert_ne!(one, several);
-    assert_eq!(
-        house.verdicts(&attack(6), 7),
-        several,
-        "random numbers are an example's own, whatever its batch"
-    );
-    assert!(attack(6).line().contains("gradients of 6 passes"));
-}

@@ -114,7 +114,7 @@ impl Measure<'_> {
     }
 }
 
-/// Steps of a run of an attack, and what amounts to them.
+/// Steps of one pass each in a run of an attack, and what amounts to them.
 fn cost(search: &dyn Search) -> f64 {
-    search.steps() as f64 * if search.uses_gradients() { 1.0 } else { QUERY }
+    (search.steps() * search.passes()) as f64 * if search.uses_gradients() { 1.0 } else { QUERY }
 }
