@@ -5,7 +5,7 @@
 //! section 4). Near 1 the loss is about linear in the ball and one step finds what many do; catastrophic overfitting
 //! shows as a fall to about 0.
 
-use super::evaluate::padded;
+use super::clean::padded;
 use super::{Classifier, Names, ThreatModel};
 use crate::error::Result;
 use crate::nn::Net;

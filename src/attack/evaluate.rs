@@ -1,192 +1,16 @@
 //! Attacking a trained network: verdicts an example, over restarts.
 
+use super::clean::{padded, predicted};
 use super::recorded::record_batch;
 use super::search::{self, Ascending, Search, Site, constant_name, is_state, table_name};
-use super::{Attack, Classifier, Inputs, Names, ThreatModel, lead};
+use super::{Adversarial, Attack, Classifier, Inputs, Names, Observer, ThreatModel, Verdicts, Witness, lead};
 use crate::error::{Error, Result};
 use crate::nn::Net;
 use crate::plan::{Options, Plan, Program, Schedule, Step, largest_batch};
 use crate::shape::{DType, Shape};
-use crate::tape::{Augment, Tape, Var};
+use crate::tape::{Augment, Tape};
 use crate::tensor::{Host, Store};
 use std::collections::BTreeMap;
-
-/// Logits `[examples, classes]` of clean images (indices into the data set), in this order; data set and weights as
-/// for [`Evaluation::compile`].
-///
-/// # Errors
-/// As [`Plan::compile`], and of the device.
-pub fn logits(
-    store: &Store,
-    on: Classifier<'_>,
-    data: &str,
-    examples: &[u32],
-    batch: usize,
-) -> Result<Vec<f32>> {
-    of_clean("logits", store, on, data, (examples, 0), batch, |_, logits, _| logits)
-}
-
-/// What is predicted of clean images, as an [`Evaluation`] with this seed judges them in its first run.
-///
-/// # Errors
-/// As [`Plan::compile`], and of the device.
-pub fn clean_predictions(
-    store: &Store,
-    on: Classifier<'_>,
-    data: &str,
-    examples: &[u32],
-    seed: u64,
-    batch: usize,
-) -> Result<Vec<u32>> {
-    let all = of_clean("clean", store, on, data, (examples, seed), batch, |names, logits, labels| {
-        predicted(names, on.architecture.verdict(logits), labels, None)
-    })?;
-    Ok(all.into_iter().map(|class| class as u32).collect())
-}
-
-/// What `of` makes of the logits and the labels of each batch of clean images, a row an example; its tensors' names begin
-/// with `prefix`.
-fn of_clean(
-    prefix: &str,
-    store: &Store,
-    on: Classifier<'_>,
-    data: &str,
-    (examples, seed): (&[u32], u64),
-    batch: usize,
-    of: impl for<'t> Fn(&Names, Var<'t>, Var<'t>) -> Var<'t>,
-) -> Result<Vec<f32>> {
-    let names = |batch: usize| Names::new(&format!("{prefix} {batch} {data}"), data);
-    let record = |batch: usize| {
-        let (tape, names) = (Tape::new(), names(batch));
-        let draw = names.draw(&tape, batch);
-        let all = tape.source(&names.images(), on.images(batch).with(0, on.examples), on.inputs.dtype());
-        let labels = tape.source(&names.all_labels(), [on.examples], DType::U32);
-        let net = Net::new(&tape, on.mode).with_draw(draw);
-        let logits = on.architecture.forward(&net, all.gather_rows(draw.example));
-        tape.assign(&names.of("outputs"), of(&names, logits, labels.gather_rows(draw.example)));
-        Schedule::new(&tape, true)
-    };
-    let batch = largest_batch(store, batch, record).unwrap_or(1);
-    let (plan, names) = (Plan::of(record(batch)?, store)?, names(batch));
-    let put = |what: &str, values: &[u32]| match store.get(&names.of(what)) {
-        Some(_) => store.write_u32(&names.of(what), values),
-        None => Ok(()),
-    };
-    if store.get(&names.of(lead::LEAD)).is_some() {
-        store.put(&names.of(lead::LEAD), Shape::scalar(), &Host::F64(vec![lead::on(store.device())]))?;
-    }
-    put("key", &[seed as u32, (seed >> 32) as u32])?;
-    put("counter", &[0, 0])?;
-    let mut all = Vec::new();
-    for chunk in examples.chunks(batch) {
-        store.write_u32(&names.of("example"), &padded(chunk, batch))?;
-        plan.run()?;
-        let read = store.read(&[&names.of("outputs")])?;
-        for outputs in read.into_iter().map(Host::into_f32) {
-            all.extend(&outputs[..outputs.len() / batch * chunk.len()]);
-        }
-    }
-    Ok(all)
-}
-
-/// The class that counts as predicted by what decides, u32 `[B]`: see lead.rs.
-fn predicted<'t>(names: &Names, verdict: Var<'t>, labels: Var<'t>, wants: Option<u32>) -> Var<'t> {
-    let judged = match wants {
-        None => lead::raised(names, verdict, labels.one_hot(verdict.shape()[1])),
-        Some(class) => lead::lowered(names, verdict, lead::marked(verdict, class)),
-    };
-    judged.argmax()
-}
-
-/// The examples, the last one repeated to fill the batch.
-pub(super) fn padded(examples: &[u32], batch: usize) -> Vec<u32> {
-    let mut padded = examples.to_vec();
-    padded.resize(batch, *examples.last().unwrap_or(&0));
-    padded
-}
-
-/// What became of each example evaluated, in the order they were given.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Verdicts {
-    /// Class predicted for the clean image.
-    pub clean: Vec<u32>,
-    /// Class predicted for the adversarial image of the last run on the example.
-    pub adversarial: Vec<u32>,
-    /// Whether the clean image is classified right.
-    pub correct: Vec<bool>,
-    /// Whether the clean image and every adversarial one in ball and box are classified right: a clean mistake counts as
-    /// broken. Under a targeted attack: whether none of them is classified as the attack wants it.
-    pub robust: Vec<bool>,
-    /// How far the nearest image that breaks each example is from its clean one, in the attack's norm, computed in f64
-    /// from the bits: 0 for a clean mistake, infinite where none was found. A minimum-norm attack's may be beyond
-    /// epsilon, any other's is not.
-    pub distance: Vec<f64>,
-    /// Misclassified images that were not counted because they leave ball or box, by exact arithmetic. Of a minimum-norm
-    /// attack they are what it found too far away; of any other attack none may be.
-    pub outside: usize,
-}
-
-impl Verdicts {
-    /// Examples whose clean image is classified right.
-    pub fn clean_count(&self) -> usize {
-        self.correct.iter().filter(|&&x| x).count()
-    }
-
-    /// Examples that withstood every restart.
-    pub fn robust_count(&self) -> usize {
-        self.robust.iter().filter(|&&x| x).count()
-    }
-}
-
-/// An image that breaks an example, as it was found.
-pub struct Witness<'a> {
-    /// Where the example stands among those that are evaluated.
-    pub at: usize,
-    /// The clean image, `[H,W,C]`.
-    pub clean: &'a [f32],
-    /// The adversarial image, `[H,W,C]`.
-    pub adversarial: &'a [f32],
-    /// Class predicted for it.
-    pub prediction: u32,
-    /// How far it is from the clean one, see [`Verdicts::distance`].
-    pub distance: f64,
-}
-
-/// Who listens to an evaluation.
-pub trait Observer {
-    /// How many attacks on an example are done, and how many there may be.
-    fn progress(&mut self, _done: usize, _all: usize) {}
-
-    /// An image that breaks its example: the first of an ordinary attack, every one nearer than those before of a
-    /// minimum-norm attack (also beyond epsilon).
-    ///
-    /// # Errors
-    /// What is given here ends the evaluation.
-    fn broken(&mut self, _witness: Witness<'_>) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl<F: FnMut(usize, usize)> Observer for F {
-    fn progress(&mut self, done: usize, all: usize) {
-        self(done, all);
-    }
-}
-
-/// An adversarial image beside its clean one.
-#[derive(Clone, Debug)]
-pub struct Adversarial {
-    /// The example's index in the data set.
-    pub example: u32,
-    /// Pixels `[H,W,C]` in [0, 1].
-    pub clean: Vec<f32>,
-    /// Pixels `[H,W,C]` in [0, 1].
-    pub adversarial: Vec<f32>,
-    /// Class predicted for the clean image, and its probability.
-    pub clean_prediction: (u32, f32),
-    /// Class predicted for the adversarial image, and its probability.
-    pub adversarial_prediction: (u32, f32),
-}
 
 /// An attack on a network and a data set of a store, compiled for evaluation: batch norm on running statistics,
 /// examples left alone once they are broken.
@@ -395,6 +219,12 @@ impl Evaluation {
         Ok(())
     }
 
+    /// The classes that the last program predicted.
+    fn predictions(&self) -> Result<Vec<u32>> {
+        let read = self.store.read(&[&self.names.of("prediction")])?;
+        Ok(read.into_iter().flat_map(Host::into_f32).map(|class| class as u32).collect())
+    }
+
     /// What the last program judged.
     fn judged(&self) -> Result<Judged> {
         let names = ["prediction", "confidence", "x", "adversarial", "lower", "upper"];
@@ -505,6 +335,7 @@ impl Evaluation {
         let behind = run as usize * examples.len();
         let all = behind + count * (runs - run) as usize;
         let (mut kept, mut done, mut dropped) = (BTreeMap::new(), 0, 0);
+        let mut on_device = false;
         while done < self.steps && !standing.is_empty() {
             let more = self.steps_between_looks.min(self.steps - done);
             let last = done + more == self.steps;
@@ -512,13 +343,15 @@ impl Evaluation {
             for chunk in standing.chunks(self.batch) {
                 let ids: Vec<u32> = chunk.iter().map(|&i| examples[i]).collect();
                 self.load(&ids, seed, run, done)?;
-                if done > 0 {
+                if done > 0 && !on_device {
                     self.restore(chunk, &kept)?;
                 }
                 self.program(done, more).run()?;
                 self.look(chunk, labels, verdicts, observer)?;
                 looked += chunk.len();
-                if !last {
+                // One batch in which nothing broke goes on as it is: its state need not move through the host.
+                on_device = standing.len() == chunk.len() && chunk.iter().all(|&i| verdicts.robust[i]);
+                if !last && !on_device {
                     let robust = |&(_, &i): &(usize, &usize)| verdicts.robust[i];
                     self.save(chunk.iter().enumerate().filter(robust), &mut kept)?;
                 }
@@ -541,13 +374,20 @@ impl Evaluation {
         verdicts: &mut Verdicts,
         observer: &mut dyn Observer,
     ) -> Result<()> {
-        let judged = self.judged()?;
-        for (row, &at) in chunk.iter().enumerate() {
-            let prediction = judged.prediction[row];
+        let predictions = self.predictions()?;
+        let mut broken = Vec::new();
+        for (row, (&at, &prediction)) in chunk.iter().zip(&predictions).enumerate() {
             verdicts.adversarial[at] = prediction;
-            if self.withstands(labels[at], prediction) {
-                continue;
+            if !self.withstands(labels[at], prediction) {
+                broken.push((row, at, prediction));
             }
+        }
+        if broken.is_empty() {
+            return Ok(());
+        }
+        // Images are read where there is something to be seen in them.
+        let judged = self.judged()?;
+        for (row, at, prediction) in broken {
             let (clean, adversarial) = (judged.clean(row), judged.adversarial(row));
             let distance = self.threat.norm.distance(clean, adversarial);
             let near = distance <= self.threat.epsilon.value();

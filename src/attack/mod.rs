@@ -8,6 +8,7 @@ mod apgd;
 mod apgd_l1;
 mod autoattack;
 mod boundary;
+mod clean;
 mod cw;
 mod ddn;
 mod deepfool;
@@ -37,16 +38,18 @@ mod targeted;
 mod targets;
 mod threat;
 mod transfer;
+mod verdicts;
 
 pub use alignment::Alignment;
 pub use apgd::Apgd;
 pub use apgd_l1::ApgdL1;
 pub use autoattack::AutoAttack;
+pub use clean::{clean_predictions, logits};
 pub use cw::Cw;
 pub use ddn::Ddn;
 pub use deepfool::DeepFool;
 pub use eot::Eot;
-pub use evaluate::{Adversarial, Evaluation, Observer, Verdicts, Witness, clean_predictions, logits};
+pub use evaluate::Evaluation;
 pub use fab::Fab;
 pub use fgsm::{Fgsm, FgsmRs};
 pub use fmn::Fmn;
@@ -69,6 +72,7 @@ pub use targeted::Targeted;
 pub use targets::Targets;
 pub use threat::{Ball, Limits, Norm, Rational, ThreatModel};
 pub use transfer::Transfer;
+pub use verdicts::{Adversarial, Observer, Verdicts, Witness};
 
 use crate::tape::{Draw, Purpose, Var};
 
