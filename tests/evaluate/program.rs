@@ -2,6 +2,7 @@
 
 use crate::tiny::{Ran, Tiny};
 use adamant::report::evaluation::Log;
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -166,6 +167,51 @@ fn every_accuracy_is_printed_with_its_attack_and_its_interval() {
         let points = curve["points"].as_array().unwrap();
         points.iter().map(|point| point["line"].as_str().unwrap().into()).collect()
     };
+    // The tables say the same.
+    let table = |name: &str| {
+        let text = tiny.read(&format!("found/{name}.csv"));
+        let mut reader = csv::Reader::from_reader(&text[..]);
+        let rows: Vec<BTreeMap<String, String>> = reader.deserialize().map(Result::unwrap).collect();
+        rows
+    };
+    let same = |row: &BTreeMap<String, String>, accuracy: &serde_json::Value| {
+        for key in ["correct", "total"] {
+            assert_eq!(row[key], accuracy[key].to_string(), "{row:?}");
+        }
+        let interval = [&accuracy["interval_95"][0], &accuracy["interval_95"][1]];
+        for (key, want) in
+            ["accuracy", "low", "high"].into_iter().zip([&accuracy["accuracy"], interval[0], interval[1]])
+        {
+            assert_eq!(row[key].parse::<f64>().unwrap(), want.as_f64().unwrap(), "{row:?}");
+        }
+    };
+    let curves = table("curves");
+    let points = ["epsilon_curves", "steps_curve"].map(|of| match of {
+        "steps_curve" => results[of]["points"].as_array().unwrap().clone(),
+        _ => results[of][0]["points"].as_array().unwrap().clone(),
+    });
+    assert_eq!(curves.len(), 5);
+    for (row, point) in curves.iter().zip(points.iter().flatten()) {
+        same(row, &point["robust"]);
+        assert_eq!(row["attack"], point["line"].as_str().unwrap());
+        assert_eq!(row["at"].parse::<f64>().unwrap(), point["at"].as_f64().unwrap());
+    }
+    let corrupted = table("corruptions");
+    let of_each = results["corruptions"].as_array().unwrap().iter();
+    let strengths: Vec<&serde_json::Value> =
+        of_each.flat_map(|one| one["strengths"].as_array().unwrap()).collect();
+    assert_eq!(corrupted.len(), strengths.len());
+    corrupted.iter().zip(strengths).for_each(|(row, want)| same(row, want));
+    let classes = results["classes"].as_array().unwrap();
+    for (rows, class) in table("classes").chunks(2).zip(classes) {
+        same(&rows[0], &class["clean"]);
+        same(&rows[1], &class["worst"]);
+    }
+    for (row, counts) in table("confusion").iter().zip(results["confusion"].as_array().unwrap()) {
+        for (class, count) in counts.as_array().unwrap().iter().enumerate() {
+            assert_eq!(row[&class.to_string()], count.to_string());
+        }
+    }
     let epsilons = lines(&results["epsilon_curves"][0]);
     assert!(epsilons[1].starts_with("APGD-CE, Linf 0.02") && epsilons[2].starts_with("APGD-CE, Linf 0.05"));
     assert!(lines(&results["steps_curve"])[1].starts_with("PGD-5, Linf 0.1"));
@@ -252,11 +298,16 @@ fn images_made_on_another_network_are_an_attack_of_their_own() {
     let ran = runs(&tiny, &["--verify", "found"]);
     assert!(ran.out.contains("every one lies in ball and box"), "{}", ran.out);
 
-    // Cut in the middle of the attack, and in other batches, it is the same.
+    // Cut before there was a log, in the middle of the attack, and in other batches, it is the same.
     let bytes = tiny.read("found/evaluation.log");
-    std::fs::write(tiny.path("found/evaluation.log"), &bytes[..bytes.len() - 500]).unwrap();
-    runs(&tiny, &["--resume", "found"]);
-    assert!(tiny.read("found/evaluation.log") == bytes);
+    for cut in [0, bytes.len() - 500] {
+        match cut {
+            0 => std::fs::remove_file(tiny.path("found/evaluation.log")).unwrap(),
+            _ => std::fs::write(tiny.path("found/evaluation.log"), &bytes[..cut]).unwrap(),
+        }
+        runs(&tiny, &["--resume", "found"]);
+        assert!(tiny.read("found/evaluation.log") == bytes);
+    }
     let examples = tiny.read("found/examples.csv");
     runs(&tiny, &flags("60", "whole"));
     assert!(tiny.read("whole/examples.csv") == examples);
@@ -341,11 +392,14 @@ fn what_does_not_fit_is_refused() {
     // What is listed is taken, and what is not taken is not listed.
     refuses(&tiny, &["net", "--attack", "pgd:class=1"], &["option of pgd: `class`", "train --turn"]);
     let listed = runs(&tiny, &["--list-attacks"]).out;
-    assert!(listed.contains("pgd-STEPS; step, start=uniform|normal|none, restarts\n"), "{listed}");
+    assert!(listed.contains("pgd-STEPS; step, start=uniform|normal|none, passes, restarts\n"), "{listed}");
     refuses(&tiny, &["net", "--images", "61"], &["there are 60"]);
     refuses(&tiny, &["net", "--norm", "l2"], &["give --epsilon"]);
     refuses(&tiny, &["net", "--epsilon", "8"], &["epsilon", "8/255"]);
     refuses(&tiny, &["net", "--batch", "0"], &["batch", "at least 1"]);
+    refuses(&tiny, &["--sweep-epsilon", "net"], &["sweep of epsilon: `net`", "before the flag"]);
+    refuses(&tiny, &["--sweep-steps", "net"], &["sweep of steps: `net`", "before the flag"]);
+    refuses(&tiny, &["net", "--sweep-epsilon", "0.1,2e7"], &["sweep of epsilon", "larger than any image"]);
     refuses(&tiny, &["net/best.safetensors"], &["--data"]);
     refuses(&tiny, &["net/best.safetensors", "--model", "mlp-16", "--data", "tiny"], &["--epsilon"]);
     refuses(

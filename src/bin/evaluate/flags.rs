@@ -119,7 +119,7 @@ impl Flags {
         positive("check images", self.check_images)?;
         positive("restarts", self.restarts.map(|restarts| restarts as usize))?;
         let usual = Request::default();
-        Ok(Request {
+        let request = Request {
             subject,
             model: self.model.clone(),
             weights_names: self.weights_names.clone(),
@@ -142,7 +142,9 @@ impl Flags {
             checks: self.checks.clone().unwrap_or(usual.checks),
             check_images: self.check_images,
             transfer: self.transfer.clone(),
-        })
+        };
+        request.check()?;
+        Ok(request)
     }
 
     /// Refuses what does not go together with `flag`, which goes by what a folder says.

@@ -141,21 +141,35 @@ impl Request {
         let mut steps = match self.sweep_steps.as_deref() {
             None => return Ok(Vec::new()),
             Some("") => vec![1, 2, 5, 10, 20, 50, 100, 200],
-            Some(text) => text
-                .split(',')
-                .map(|part| match part.trim().parse() {
+            Some(text) => {
+                let number = |part: &str| match part.trim().parse() {
                     Ok(steps) if (1..=1_000_000).contains(&steps) => Ok(steps),
-                    _ => Err(Error::argument(
-                        "sweep of steps",
-                        format!("`{part}`"),
-                        "write numbers as 1,10,100",
-                    )),
-                })
-                .collect::<Result<Vec<usize>>>()?,
+                    _ => {
+                        let why = "write numbers from 1 to 1000000, as 1,10,100";
+                        Err(Error::argument("sweep of steps", format!("`{part}`"), why))
+                    }
+                };
+                text.split(',').map(number).collect::<Result<Vec<usize>>>()?
+            }
         };
         steps.sort_unstable();
         steps.dedup();
         Ok(steps)
+    }
+
+    /// Refuses curves against what is no number: a flag whose value may be left out takes the network's name for it.
+    pub(crate) fn check(&self) -> Result<()> {
+        let flags = [("sweep of epsilon", &self.sweep_epsilon), ("sweep of steps", &self.sweep_steps)];
+        for (flag, given) in flags {
+            let value = given.as_deref().unwrap_or_default();
+            let path = ["/", "./", "../"].iter().any(|start| value.starts_with(start));
+            if path || value.starts_with(char::is_alphabetic) {
+                let why =
+                    "is no number; if it is the network, name it before the flag: evaluate MODEL --sweep-...";
+                return Err(Error::argument(flag, format!("`{value}`"), why));
+            }
+        }
+        Ok(())
     }
 
     /// Norm and radius: as given, else as in training.

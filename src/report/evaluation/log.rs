@@ -17,12 +17,12 @@
 use super::unit::{self, Taker, Unit};
 use crate::attack::{Norm, Rational, ThreatModel};
 use crate::error::{Error, Result};
-use crate::files::write_error;
+use crate::files::{write_atomically, write_error};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// What a log begins with.
@@ -268,30 +268,34 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins a new log.
+    /// Begins a new log: it is there with all of its header, or not at all.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be made or is there already.
     pub fn create(path: &Path, header: &Header) -> Result<Writer> {
-        let file = OpenOptions::new().append(true).create_new(true).open(path);
-        let mut file = file.map_err(|error| write_error(path, error))?;
-        alone(&file, path)?;
-        file.write_all(MAGIC).map_err(|error| write_error(path, error))?;
-        let (length, chain) = (MAGIC.len() as u64, first_link());
-        let mut writer = Writer { path: path.into(), file, length, chain, complete: false };
-        let header = serde_json::to_vec(header)
+        if path.exists() {
+            return Err(write_error(path, ErrorKind::AlreadyExists.into()));
+        }
+        let contents = serde_json::to_vec(header)
             .map_err(|e| Error::Unsupported(format!("header of an evaluation: {e}")))?;
-        writer.append(&header)?;
-        Ok(writer)
+        let (record, chain) = record(&first_link(), &contents)?;
+        write_atomically(path, &[MAGIC, &record[..]].concat())?;
+        let file = open(path)?;
+        let length = (MAGIC.len() + record.len()) as u64;
+        Ok(Writer { path: path.into(), file, length, chain, complete: false })
     }
 
-    /// Goes on with the log of an interrupted evaluation, which must be of this header. What a kill cut short is removed.
+    /// Goes on with the log of an interrupted evaluation, which must be of this header; what a kill cut short is removed. One
+    /// that was interrupted before there was a log begins.
     ///
     /// # Errors
     /// [`Error::Io`]; as [`Log::from_bytes`]; [`Error::File`] where it is of another evaluation, or another program writes it.
     pub fn resume(path: &Path, header: &Header) -> Result<(Writer, Log)> {
-        let file = OpenOptions::new().append(true).open(path).map_err(|error| write_error(path, error))?;
-        alone(&file, path)?;
+        if !path.exists() {
+            let writer = Writer::create(path, header)?;
+            return Ok((writer, Log::read(path)?));
+        }
+        let file = open(path)?;
         let log = Log::read(path)?;
         if let Some(other) = difference(&log.header, header) {
             let why = format!(
@@ -326,14 +330,7 @@ impl Writer {
     }
 
     fn append(&mut self, contents: &[u8]) -> Result<()> {
-        let chain = link(&self.chain, contents);
-        let length = u32::try_from(contents.len()).map_err(|_| {
-            Error::Unsupported("a record of an evaluation of more than 4 GiB: use a smaller --batch".into())
-        })?;
-        let mut record = Vec::with_capacity(contents.len() + 36);
-        record.extend_from_slice(&length.to_le_bytes());
-        record.extend_from_slice(contents);
-        record.extend_from_slice(&chain);
+        let (record, chain) = record(&self.chain, contents)?;
         let written = self.file.write_all(&record).and_then(|()| self.file.sync_data());
         match written {
             Ok(()) => {
@@ -348,6 +345,22 @@ impl Writer {
             }
         }
     }
+}
+
+/// A record of these contents in the chain, and its link.
+fn record(chain: &Hash, contents: &[u8]) -> Result<(Vec<u8>, Hash)> {
+    let chain = link(chain, contents);
+    let length = u32::try_from(contents.len()).map_err(|_| {
+        Error::Unsupported("a record of an evaluation of more than 4 GiB: use a smaller --batch".into())
+    })?;
+    Ok(([&length.to_le_bytes()[..], contents, &chain].concat(), chain))
+}
+
+/// Opens a log to add to it, which no other program does meanwhile.
+fn open(path: &Path) -> Result<File> {
+    let file = OpenOptions::new().append(true).open(path).map_err(|error| write_error(path, error))?;
+    alone(&file, path)?;
+    Ok(file)
 }
 
 /// What the first of two evaluations has that the second has not.
@@ -497,6 +510,10 @@ mod tests {
             writer.end().unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), whole, "cut at {cut}");
         }
+        // Nothing is ever written of a log before all of its header.
+        std::fs::remove_file(&path).unwrap();
+        let (_, log) = Writer::resume(&path, &header()).unwrap();
+        assert!(log.units.is_empty() && std::fs::read(&path).unwrap() == whole[..ends[0]]);
         for cut in 0..ends[0] {
             assert!(Log::from_bytes(&path, &whole[..cut]).is_err(), "cut at {cut}");
         }

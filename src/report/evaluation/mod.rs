@@ -10,6 +10,7 @@ mod outcomes;
 mod passes;
 pub mod pictures;
 mod results;
+mod sheets;
 mod transfer;
 mod unit;
 mod verify;

@@ -1,8 +1,9 @@
-//! What an evaluation found, as a table, as JSON and as CSV.
+//! What an evaluation found, as a table and as JSON; as CSV in sheets.rs.
 
 use super::extras::{Curve, Extras, Point, epsilon_curves, steps_curve};
 use super::log::{Header, Part};
 use super::outcomes::{Outcome, Outcomes};
+use super::sheets;
 use super::verify::row;
 use crate::data::Dataset;
 use crate::error::Result;
@@ -18,12 +19,12 @@ pub const SCHEMA: u32 = 1;
 
 /// What an evaluation found. The files are described in docs/evaluation.md.
 pub struct Results<'a> {
-    header: &'a Header,
-    outcomes: &'a Outcomes,
-    data: &'a Dataset,
-    extras: &'a Extras,
+    pub(super) header: &'a Header,
+    pub(super) outcomes: &'a Outcomes,
+    pub(super) data: &'a Dataset,
+    pub(super) extras: &'a Extras,
     /// Class of each example.
-    labels: Vec<u32>,
+    pub(super) labels: Vec<u32>,
 }
 
 impl<'a> Results<'a> {
@@ -48,7 +49,7 @@ impl<'a> Results<'a> {
         rows
     }
 
-    fn row(&self, attack: usize) -> Row {
+    pub(super) fn row(&self, attack: usize) -> Row {
         row(self.header, attack, self.outcomes, self.data.kind())
     }
 
@@ -232,68 +233,14 @@ impl<'a> Results<'a> {
         json!({ "name": curve.name, "points": curve.points.iter().map(point).collect::<Vec<_>>() })
     }
 
-    /// Writes `results.json`, `results.csv` (the table) and `examples.csv` (a row an example).
+    /// Writes `results.json`, and the tables of sheets.rs.
     ///
     /// # Errors
     /// Of the disk.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let file = |name: &str| folder.join(name);
-        write_atomically(file("results.json"), format!("{:#}\n", self.json()).as_bytes())?;
-        let mut csv = String::from("attack,correct,total,accuracy,low,high\n");
-        for row in self.rows() {
-            let (low, high) = row.accuracy.interval();
-            let Accuracy { correct, total } = row.accuracy;
-            // Writing to a string cannot fail.
-            let _ = writeln!(
-                csv,
-                "{},{correct},{total},{},{low},{high}",
-                quoted(&row.attack),
-                row.accuracy.fraction()
-            );
-        }
-        write_atomically(file("results.csv"), csv.as_bytes())?;
-        write_atomically(file("examples.csv"), self.examples_csv().as_bytes())?;
-        let Some(margins) = &self.extras.margins else { return Ok(()) };
-        let mut csv = String::from("example,clean_margin,clean_loss,attacked_margin,attacked_loss\n");
-        for (row, example) in margins.examples.iter().enumerate() {
-            let (clean, attacked) = (&margins.clean, &margins.attacked);
-            let _ = writeln!(
-                csv,
-                "{example},{},{},{},{}",
-                clean.margins[row], clean.losses[row], attacked.margins[row], attacked.losses[row]
-            );
-        }
-        write_atomically(file("margins.csv"), csv.as_bytes())
+        write_atomically(folder.join("results.json"), format!("{:#}\n", self.json()).as_bytes())?;
+        sheets::write(self, folder)
     }
-
-    fn examples_csv(&self) -> String {
-        let attacks: Vec<usize> = self.header.part(Part::Attack).skip(1).collect();
-        let mut csv = String::from("example,label,clean,stands,distance,prediction");
-        for &attack in &attacks {
-            let _ = write!(csv, ",{}", quoted(&self.header.attacks[attack].name));
-        }
-        csv.push('\n');
-        let worst = &self.outcomes.worst;
-        for (at, (&example, &label)) in self.header.examples.iter().zip(&self.labels).enumerate() {
-            let clean = self.outcomes.attacks[0].prediction[at];
-            let distance = match worst.distance[at] {
-                distance if distance.is_finite() => distance.to_string(),
-                _ => String::new(),
-            };
-            let stands = u8::from(worst.standing[at]);
-            let _ = write!(csv, "{example},{label},{clean},{stands},{distance},{}", worst.prediction[at]);
-            for &attack in &attacks {
-                let _ = write!(csv, ",{}", u8::from(self.outcomes.attacks[attack].standing[at]));
-            }
-            csv.push('\n');
-        }
-        csv
-    }
-}
-
-/// A field of CSV.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
 }
 
 /// The values below which 5, 25, 50, 75 and 95 % of them lie.
