@@ -3,7 +3,7 @@
     python3 -m venv venv && venv/bin/pip install torch numpy safetensors pyautoattack
     venv/bin/python tools/make_apgd_reference.py
 
-Weights, images and starting noise are not stored: they are drawn by `draw` below, which is src/philox.rs. tests/attacks/apgd_reference.rs
+Weights, images and starting noise are not stored: they are drawn by tools/drawn.py, which is src/philox.rs. tests/attacks/apgd_reference.rs
 draws the same and holds adamant's APGD against these numbers, run by run and for runs of several lengths (each of which
 has windows of its own): the best loss of each example, and whether it was broken. The radius is the one that adamant's
 projections use.
@@ -15,69 +15,19 @@ import pathlib
 
 import numpy as np
 import torch
+from drawn import START, draw, images, network, normal, tensor
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from safetensors.numpy import save_file
-from torch.nn import functional as F
 
 FILE = pathlib.Path(__file__).parent.parent / "tests" / "reference" / "apgd.safetensors"
-BATCH, ROWS, HIDDEN, CLASSES = 24, 6, 20, 5
+BATCH, ROWS = 24, 6
 PIXELS = ROWS * ROWS
 LENGTHS = [1, 2, 3, 5, 8, 13, 21, 34, 100]
 EPSILON = {"Linf": 0.025, "L2": 0.15}
 TARGETS = 4
-KEY = [11, 0]
-START, TEST = 4, 6  # purposes
-
-
-def philox(key, counter):
-    """Philox4x32-10 (Salmon et al. 2011) on arrays."""
-    mask = 0xFFFFFFFF
-    key = list(key)
-    for _ in range(10):
-        a, b = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
-        counter = [(b >> 32) ^ counter[1] ^ key[0], b & mask, (a >> 32) ^ counter[3] ^ key[1], a & mask]
-        key = [(key[0] + 0x9E3779B9) & mask, (key[1] + 0xBB67AE85) & mask]
-    return counter
-
-
-def words(purpose, counter, example, count):
-    """Words of elements 0 to count - 1 of an example."""
-    groups = range((count + 3) // 4)
-    four = [philox([KEY[0], KEY[1] ^ purpose], [group, example, counter[1], counter[0]]) for group in groups]
-    return np.array(four, dtype=np.uint64).reshape(-1)[:count]
-
-
-def unit(words):
-    return (words >> np.uint64(8)) * 2.0**-24
-
-
-def draw(purpose, counter, example, count):
-    return unit(words(purpose, counter, example, count))
-
-
-def normal(purpose, counter, example, count):
-    pairs = unit(words(purpose, counter, example, (count + 3) // 4 * 4)).reshape(-1, 2)
-    radius, angle = np.sqrt(-2 * np.log(1 - pairs[:, 0])), 2 * np.pi * pairs[:, 1]
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).reshape(-1)[:count]
-
-
-def tensor(number, shape, bound):
-    """Uniform in [-bound, bound), rounded to f32."""
-    values = (2 * draw(TEST, [0, 0], number, int(np.prod(shape))) - 1) * bound
-    return torch.from_numpy(values.astype(np.float32).astype(np.float64)).reshape(shape)
-
 
 torch.set_default_dtype(torch.float64)
-WEIGHTS = [tensor(0, (PIXELS, HIDDEN), 0.6), tensor(1, (HIDDEN,), 0.3)]
-WEIGHTS += [tensor(2, (HIDDEN, CLASSES), 0.6), tensor(3, (CLASSES,), 0.3)]
-IMAGES = torch.stack(
-    [torch.from_numpy(np.floor(draw(TEST, [1, 0], i, PIXELS) * 256) / 255) for i in range(BATCH)]
-).reshape(BATCH, 1, ROWS, ROWS)
-
-
-def model(x):
-    w1, b1, w2, b2 = WEIGHTS
-    return F.relu(x.flatten(1) @ w1 + b1) @ w2 + b2
+MODEL, IMAGES = network(PIXELS, 0.6), images(BATCH, ROWS, 1)
 
 
 def radius(norm):
@@ -91,21 +41,21 @@ def radius(norm):
 def start(norm, eps, run):
     make = (lambda i: 2 * draw(START, [run, 0], i, PIXELS) - 1) if norm == "Linf" else (lambda i: normal(START, [run, 0], i, PIXELS))
     noise = torch.from_numpy(np.stack([make(i) for i in range(BATCH)])).reshape(IMAGES.shape)
-    attack = APGDAttack(model, eps=eps, norm=norm)
+    attack = APGDAttack(MODEL, eps=eps, norm=norm)
     attack.init_hyperparam(IMAGES)
     return (IMAGES + eps * attack.normalize(noise)).clamp(0, 1)
 
 
 def runs(tensors, norm):
-    labels = model(IMAGES).argmax(1)
+    labels = MODEL(IMAGES).argmax(1)
     eps = radius(norm)
-    order = model(IMAGES).sort(dim=1)[1]
+    order = MODEL(IMAGES).sort(dim=1)[1]
     for steps in LENGTHS:
         for loss in ["ce", "dlr"]:
-            attack = APGDAttack(model, n_iter=steps, eps=eps, norm=norm, loss=loss)
+            attack = APGDAttack(MODEL, n_iter=steps, eps=eps, norm=norm, loss=loss)
             keep(tensors, f"{norm}.{loss}.{steps}", attack, labels, start(norm, eps, 0))
         for target in range(TARGETS):
-            attack = APGDAttack_targeted(model, n_iter=steps, eps=eps, norm=norm)
+            attack = APGDAttack_targeted(MODEL, n_iter=steps, eps=eps, norm=norm)
             attack.y_target = order[:, -target - 2]
             keep(tensors, f"{norm}.dlr-targeted.{steps}.{target}", attack, labels, start(norm, eps, target))
 
@@ -121,10 +71,10 @@ def ratios(tensors):
     for classes in [3, 4, 10]:
         logits = tensor(100 + classes, (BATCH, classes), 4.0).requires_grad_()
         labels = torch.arange(BATCH) % classes
-        attack = APGDAttack(model, eps=1.0)
+        attack = APGDAttack(MODEL, eps=1.0)
         gradient(tensors, f"dlr {classes}", attack.dlr_loss(logits, labels), logits)
         if classes > 3:
-            attack = APGDAttack_targeted(model, eps=1.0)
+            attack = APGDAttack_targeted(MODEL, eps=1.0)
             attack.y_target = (torch.arange(BATCH) + 1) % classes
             gradient(tensors, f"dlr-targeted {classes}", attack.dlr_loss_targeted(logits, labels), logits)
 
@@ -139,7 +89,7 @@ def main():
     for norm in EPSILON:
         runs(tensors, norm)
     ratios(tensors)
-    tensors["labels"] = model(IMAGES).argmax(1).numpy().astype(np.uint32)
+    tensors["labels"] = MODEL(IMAGES).argmax(1).numpy().astype(np.uint32)
     text = "tools/make_apgd_reference.py, pyautoattack 0.2.0"
     save_file({name: np.ascontiguousarray(values) for name, values in tensors.items()}, FILE, {"tensors": text})
     for name, stands in tensors.items():

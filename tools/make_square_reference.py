@@ -13,58 +13,22 @@ import pathlib
 
 import numpy as np
 import torch
+from drawn import START, draw, images, network
 from pyautoattack.square import SquareAttack
 from safetensors.numpy import save_file
-from torch.nn import functional as F
 
 FILE = pathlib.Path(__file__).parent.parent / "tests" / "reference" / "square.safetensors"
-BATCH, ROWS, CHANNELS, HIDDEN, CLASSES = 16, 10, 3, 20, 5
+BATCH, ROWS, CHANNELS = 16, 10, 3
 NUMBERS = ROWS * ROWS * CHANNELS
 QUERIES = [1, 2, 12, 60, 300]
 EPSILON = 0.6
-KEY = [11, 0]
-START, TEST = 4, 6  # purposes
 # Streams of the attack's purpose: at the start signs and turns, later rows and columns of both windows, turn, signs.
 START_SIGNS, START_TURNS = 0, 7
 PLACES, TURN, SIGNS = [1, 2, 3, 4], 5, 6
 
 
-def philox(key, counter):
-    """Philox4x32-10 (Salmon et al. 2011)."""
-    mask = 0xFFFFFFFF
-    key = list(key)
-    for _ in range(10):
-        a, b = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
-        counter = [(b >> 32) ^ counter[1] ^ key[0], b & mask, (a >> 32) ^ counter[3] ^ key[1], a & mask]
-        key = [(key[0] + 0x9E3779B9) & mask, (key[1] + 0xBB67AE85) & mask]
-    return counter
-
-
-def draw(purpose, counter, example, count):
-    """Uniform numbers of elements 0 to count - 1 of an example."""
-    groups = range((count + 3) // 4)
-    four = [philox([KEY[0], KEY[1] ^ purpose], [group, example, counter[1], counter[0]]) for group in groups]
-    return (np.array(four, dtype=np.uint64).reshape(-1)[:count] >> np.uint64(8)) * 2.0**-24
-
-
-def tensor(number, shape, bound):
-    """Uniform in [-bound, bound), rounded to f32."""
-    values = (2 * draw(TEST, [0, 0], number, int(np.prod(shape))) - 1) * bound
-    return torch.from_numpy(values.astype(np.float32).astype(np.float64)).reshape(shape)
-
-
 torch.set_default_dtype(torch.float64)
-WEIGHTS = [tensor(0, (NUMBERS, HIDDEN), 0.3), tensor(1, (HIDDEN,), 0.3)]
-WEIGHTS += [tensor(2, (HIDDEN, CLASSES), 0.6), tensor(3, (CLASSES,), 0.3)]
-# NHWC, as adamant has them.
-IMAGES = torch.stack(
-    [torch.from_numpy(np.floor(draw(TEST, [1, 0], i, NUMBERS) * 256) / 255) for i in range(BATCH)]
-).reshape(BATCH, ROWS, ROWS, CHANNELS)
-
-
-def model(x):
-    w1, b1, w2, b2 = WEIGHTS
-    return F.relu(x.permute(0, 2, 3, 1).flatten(1) @ w1 + b1) @ w2 + b2
+MODEL, IMAGES = network(NUMBERS, 0.3), images(BATCH, ROWS, CHANNELS)
 
 
 class Drawn(SquareAttack):
@@ -102,16 +66,15 @@ class Drawn(SquareAttack):
 def main():
     ulp = 2.0**-24
     radius = EPSILON * (1 - 4e-6) - NUMBERS**0.5 * ulp
-    x = IMAGES.permute(0, 3, 1, 2).contiguous()
-    labels = model(x).argmax(1)
+    labels = MODEL(IMAGES).argmax(1)
     tensors = {"labels": labels.numpy().astype(np.uint32)}
     for queries in QUERIES:
         images = []
         for i in range(BATCH):
-            attack = Drawn(model, norm="L2", n_queries=queries, eps=radius, resc_schedule=False)
+            attack = Drawn(MODEL, norm="L2", n_queries=queries, eps=radius, resc_schedule=False)
             attack.begin(i)
-            attack.init_hyperparam(x[i : i + 1])
-            images.append(attack.attack_single_run(x[i : i + 1], labels[i : i + 1])[1])
+            attack.init_hyperparam(IMAGES[i : i + 1])
+            images.append(attack.attack_single_run(IMAGES[i : i + 1], labels[i : i + 1])[1])
         images = torch.cat(images)
         margins = attack.margin_and_loss(images, labels)[0]
         tensors[f"{queries}.margin"] = margins.numpy()

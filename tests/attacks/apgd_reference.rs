@@ -1,88 +1,22 @@
 //! APGD against the official one on a small network in f64: run by run, what the best loss of each example is and whether
 //! it was broken (tools/make_apgd_reference.py), and the losses of AutoAttack with their gradients against PyTorch.
 
-use adamant::attack::{Apgd, Classifier, Evaluation, Inputs, Loss, Norm, Search as _, ThreatModel};
-use adamant::nn::architectures::Mlp;
-use adamant::nn::{Architecture, Mode};
-use adamant::philox;
-use adamant::plan::Precision;
-use adamant::tape::Purpose;
-use adamant::{DType, Device, Host, Plan, Store, Tape};
-use safetensors::SafeTensors;
-use std::path::Path;
+use crate::drawn::{CLASSES, Drawn, Numbers, SEED, tensor};
+use adamant::attack::{Apgd, Evaluation, Loss, Norm, Search as _, ThreatModel};
+use adamant::{DType, Device, Plan, Store, Tape};
 
 // As in tools/make_apgd_reference.py.
 const BATCH: usize = 24;
-const PIXELS: usize = 36;
-const HIDDEN: usize = 20;
-const CLASSES: usize = 5;
 const TARGETS: usize = 4;
 const LENGTHS: [usize; 9] = [1, 2, 3, 5, 8, 13, 21, 34, 100];
-const SEED: u64 = 11;
-
-/// The numbers of a file.
-pub struct Numbers(Vec<u8>);
-
-impl Numbers {
-    pub fn load(name: &str) -> Numbers {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference");
-        Numbers(std::fs::read(folder.join(format!("{name}.safetensors"))).unwrap())
-    }
-
-    pub fn bytes(&self, name: &str) -> Vec<u8> {
-        SafeTensors::deserialize(&self.0).unwrap().tensor(name).unwrap().data().to_vec()
-    }
-
-    pub fn f64(&self, name: &str) -> Vec<f64> {
-        let number = |bytes: &[u8]| f64::from_le_bytes(bytes.try_into().unwrap());
-        self.bytes(name).chunks(8).map(number).collect()
-    }
-
-    pub fn u32(&self, name: &str) -> Vec<u32> {
-        let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().unwrap());
-        self.bytes(name).chunks(4).map(number).collect()
-    }
-}
-
-/// Uniform numbers, as `draw` of the tool.
-pub fn draw(counter: [u32; 2], example: u32, count: usize) -> impl Iterator<Item = f64> {
-    let key = [SEED as u32, 0];
-    (0..count as u32).map(move |element| philox::uniform(key, Purpose::TEST, counter, example, element))
-}
-
-pub fn tensor(number: u32, count: usize, bound: f64) -> Vec<f32> {
-    draw([0, 0], number, count).map(|u| ((2.0 * u - 1.0) * bound) as f32).collect()
-}
-
-/// The network and its images on the reference executor.
-fn store(architecture: &dyn Architecture, labels: &[u32]) -> Store {
-    let store = Store::new(&Device::reference());
-    let params = adamant::nn::Params::of(architecture).unwrap();
-    let values = [(PIXELS * HIDDEN, 0.6), (HIDDEN, 0.3), (HIDDEN * CLASSES, 0.6), (CLASSES, 0.3)];
-    for (number, (param, (count, bound))) in params.iter().zip(values).enumerate() {
-        store.put(&param.name, param.shape, &Host::F32(tensor(number as u32, count, bound))).unwrap();
-    }
-    let images: Vec<u8> =
-        (0..BATCH as u32).flat_map(|i| draw([1, 0], i, PIXELS).map(|u| (u * 256.0) as u8)).collect();
-    store.put("data.images", [BATCH, 6, 6, 1], &Host::U8(images)).unwrap();
-    store.put("data.labels", [BATCH], &Host::U32(labels.to_vec())).unwrap();
-    store
-}
 
 #[test]
 fn every_run_is_the_references() {
     let numbers = Numbers::load("apgd");
     let labels = numbers.u32("labels");
     let examples: Vec<u32> = (0..BATCH as u32).collect();
-    let architecture = Mlp::new([6, 6, 1], &[HIDDEN], CLASSES);
-    let store = store(&architecture, &labels);
-    let on = Classifier {
-        architecture: &architecture,
-        mode: Mode::Eval,
-        examples: BATCH,
-        inputs: Inputs::Images,
-        precision: Precision::F32,
-    };
+    let drawn = Drawn::new([6, 6, 1], 0.6, &labels);
+    let (store, on) = (&drawn.store, drawn.on());
     let (mut compared, mut parted, mut broken) = (0, 0, 0);
     for (norm, epsilon) in [(Norm::Linf, "0.025"), (Norm::L2, "0.15")] {
         for (loss, name) in
@@ -92,7 +26,7 @@ fn every_run_is_the_references() {
                 let threat = ThreatModel { norm, epsilon: epsilon.parse().unwrap() };
                 let attack =
                     Apgd { steps, targets: TARGETS, looks: steps, ..Apgd::new(threat, loss, CLASSES) };
-                let judge = Evaluation::compile_search(&store, &attack, on, "data", BATCH).unwrap();
+                let judge = Evaluation::compile_search(store, &attack, on, "data", BATCH).unwrap();
                 let clean = judge.clean(&examples, &labels, SEED, &mut |_: usize, _: usize| {}).unwrap();
                 assert_eq!(clean.clean, labels);
                 let best = format!("evaluate {} {BATCH} data.state/best loss", attack.line());

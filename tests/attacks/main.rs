@@ -3,6 +3,7 @@
 
 mod apgd;
 mod apgd_reference;
+mod drawn;
 mod eot;
 mod every;
 mod house;

@@ -1,50 +1,27 @@
 //! Square under L2 on RGB images against the official one in f64, with the same random numbers: after so many queries each
 //! example's image and margin (tools/make_square_reference.py).
 
-use crate::apgd_reference::{Numbers, draw, tensor};
-use adamant::attack::{Classifier, Evaluation, Inputs, Norm, Search as _, Square, ThreatModel};
-use adamant::nn::architectures::Mlp;
-use adamant::nn::{Mode, Params};
-use adamant::plan::Precision;
-use adamant::{Device, Host, Store};
+use crate::drawn::{Drawn, Numbers, SEED};
+use adamant::attack::{Evaluation, Norm, Search as _, Square, ThreatModel};
 
 // As in tools/make_square_reference.py.
 const BATCH: usize = 16;
 const IMAGE: [usize; 3] = [10, 10, 3];
 const NUMBERS: usize = 300;
-const HIDDEN: usize = 20;
-const CLASSES: usize = 5;
 const QUERIES: [usize; 5] = [1, 2, 12, 60, 300];
-const SEED: u64 = 11;
 
 #[test]
 fn windows_under_l2_are_the_references_in_every_channel() {
     let numbers = Numbers::load("square");
     let labels = numbers.u32("labels");
     let examples: Vec<u32> = (0..BATCH as u32).collect();
-    let architecture = Mlp::new(IMAGE, &[HIDDEN], CLASSES);
-    let store = Store::new(&Device::reference());
-    let values = [(NUMBERS * HIDDEN, 0.3), (HIDDEN, 0.3), (HIDDEN * CLASSES, 0.6), (CLASSES, 0.3)];
-    for (number, (param, (count, bound))) in Params::of(&architecture).unwrap().iter().zip(values).enumerate()
-    {
-        store.put(&param.name, param.shape, &Host::F32(tensor(number as u32, count, bound))).unwrap();
-    }
-    let images: Vec<u8> =
-        (0..BATCH as u32).flat_map(|i| draw([1, 0], i, NUMBERS).map(|u| (u * 256.0) as u8)).collect();
-    store.put("data.images", [BATCH, IMAGE[0], IMAGE[1], IMAGE[2]], &Host::U8(images)).unwrap();
-    store.put("data.labels", [BATCH], &Host::U32(labels.clone())).unwrap();
-    let on = Classifier {
-        architecture: &architecture,
-        mode: Mode::Eval,
-        examples: BATCH,
-        inputs: Inputs::Images,
-        precision: Precision::F32,
-    };
+    let drawn = Drawn::new(IMAGE, 0.3, &labels);
+    let (store, on) = (&drawn.store, drawn.on());
     let (mut compared, mut worst) = (0, 0f64);
     for queries in QUERIES {
         let threat = ThreatModel { norm: Norm::L2, epsilon: "0.6".parse().unwrap() };
         let attack = Square { threat, queries };
-        let judge = Evaluation::compile_search(&store, &attack, on, "data", BATCH).unwrap();
+        let judge = Evaluation::compile_search(store, &attack, on, "data", BATCH).unwrap();
         let quiet = &mut |_: usize, _: usize| {};
         let mut verdicts = judge.clean(&examples, &labels, SEED, quiet).unwrap();
         assert_eq!(verdicts.clean, labels);

@@ -75,26 +75,12 @@ fn difference(network: &dyn Architecture, want: &[f64]) -> f64 {
     logits.iter().zip(want).fold(0.0, |far: f64, (a, b)| far.max((a - b).abs())) / largest
 }
 
-/// Those that differ from ResNet-50 in depth, in width and in groups; the larger ones are made of the same, and are looked
-/// at by `cargo test --release --test weights -- --ignored`.
-const SHORT: [&str; 3] = ["resnet101", "wide-resnet50-2", "resnext50-32x4d"];
-
-fn logits_agree(which: impl Fn(&str) -> bool) {
-    for (name, want) in LOGITS.iter().filter(|(name, _)| which(name)) {
+#[test]
+fn networks_of_bottlenecks_give_torchvisions_logits() {
+    for (name, want) in LOGITS {
         let network = architectures::by_name(name, [SIDE, SIDE, 3], CLASSES).unwrap();
-        let difference = difference(network.as_ref(), want);
+        let difference = difference(network.as_ref(), &want);
         println!("{name}: {difference:.1e}");
         assert!(difference <= TOLERANCE, "{name}: {difference:e}");
     }
-}
-
-#[test]
-fn networks_of_bottlenecks_give_torchvisions_logits() {
-    logits_agree(|name| SHORT.contains(&name));
-}
-
-#[test]
-#[ignore = "five times the weights, and nothing in them that the others have not"]
-fn the_large_networks_of_bottlenecks_give_torchvisions_logits() {
-    logits_agree(|name| !SHORT.contains(&name));
 }

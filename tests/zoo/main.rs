@@ -2,9 +2,7 @@
 
 mod defences;
 
-use adamant::attack::{
-    Apgd, Ascending, Evaluation, Loss, Norm, Pgd, Search, ThreatModel, Transfer, by_name, seed_of,
-};
+use adamant::attack::{Apgd, Ascending, Evaluation, Loss, Norm, Pgd, Search, ThreatModel, by_name, seed_of};
 use adamant::data::{self, Change, Dataset, Examples, Limits};
 use adamant::nn::architectures::Mlp;
 use adamant::nn::{Architecture, Mode, Params, architectures};
@@ -193,22 +191,13 @@ impl Case {
     /// What is said of an evaluation that left these examples, and of images that were made on the standard network.
     fn transferred(&self, standing: &[bool]) -> Option<Flag> {
         let folder = tempfile::tempdir().unwrap();
-        let attempt = Attempt {
-            search: Box::new(Transfer(Pgd::usual(self.threat.clone(), 40))),
-            restarts: 1,
-            suite: None,
-            goes_on: false,
-            place: 0,
-            part: Part::Attack,
-            transferred: true,
-        };
         let other = Case { threat: self.threat.clone(), ..Case::of(standard()) };
         other.with(|other, _| {
             self.with(|subject, store| {
                 let assessment = Assessment {
                     subject,
                     other: Some(other),
-                    attempts: vec![attempt],
+                    attempts: vec![Attempt::by_transfer(&self.threat)],
                     examples: self.examples(),
                     seed: 0,
                     batch: 60,

@@ -1,6 +1,6 @@
 //! Attacks by their names.
 
-use adamant::attack::{Norm, Pgd, Search, Suite, ThreatModel, Transfer, by_name};
+use adamant::attack::{Norm, Search, Suite, ThreatModel, by_name};
 use adamant::report::evaluation::{Attempt, Part};
 use adamant::{Error, Result};
 
@@ -49,22 +49,6 @@ pub(crate) fn attempts(
         transferred: false,
     };
     Ok(entries.map(attempt).collect())
-}
-
-/// Steps of the attack on another network.
-const TRANSFERRED: usize = 40;
-
-/// The attack on another network.
-pub(crate) fn transferred(threat: &ThreatModel) -> Attempt {
-    Attempt {
-        search: Box::new(Transfer(Pgd::usual(threat.clone(), TRANSFERRED))),
-        restarts: 1,
-        suite: None,
-        goes_on: false,
-        place: 0,
-        part: Part::Attack,
-        transferred: true,
-    }
 }
 
 /// The single attack that `name` is.

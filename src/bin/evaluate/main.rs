@@ -201,7 +201,7 @@ fn attempts(request: &Request, threat: &ThreatModel, classes: usize) -> Result<V
         return Err(Error::argument("restarts", request.restarts, why));
     }
     if request.transfer.is_some() {
-        all.push(attacks::transferred(threat));
+        all.push(Attempt::by_transfer(threat));
     }
     for (place, epsilon) in request.radii(threat)?.into_iter().enumerate() {
         let threat = ThreatModel { epsilon, ..threat.clone() };

@@ -4,7 +4,9 @@ use super::log::{Attacked, Header, Origin, Part, Writer};
 use super::transfer::Crossing;
 use super::unit::{Found, Unit, Verdict};
 use super::{Outcomes, Subject, TEST};
-use crate::attack::{Evaluation, Observer, Search, Verdicts, Witness, clean_predictions, seed_of};
+use crate::attack::{
+    Evaluation, Observer, Pgd, Search, ThreatModel, Transfer, Verdicts, Witness, clean_predictions, seed_of,
+};
 use crate::error::{Error, Result};
 use crate::report::{Accuracy, table};
 use crate::tensor::Store;
@@ -30,6 +32,24 @@ pub struct Attempt {
     pub part: Part,
     /// Whether it attacks [`Assessment::other`]: its images are made there, by one run on each example, and judged here.
     pub transferred: bool,
+}
+
+/// Steps of the attack on another network.
+const TRANSFERRED: usize = 40;
+
+impl Attempt {
+    /// PGD on another network, see [`Attempt::transferred`].
+    pub fn by_transfer(threat: &ThreatModel) -> Attempt {
+        Attempt {
+            search: Box::new(Transfer(Pgd::usual(threat.clone(), TRANSFERRED))),
+            restarts: 1,
+            suite: None,
+            goes_on: false,
+            place: 0,
+            part: Part::Attack,
+            transferred: true,
+        }
+    }
 }
 
 /// An evaluation.
