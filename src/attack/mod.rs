@@ -67,7 +67,7 @@ pub use recorded::{Classifier, Inputs, Names, RecordedAttack};
 pub use registry::{by_name, names};
 pub use search::{Ascending, Search, Site};
 pub use square::Square;
-pub use suite::{Entry, Standing, Subject, Suite, SuiteObserver, seed_of};
+pub use suite::{Entry, Standing, Subject, Suite, SuiteObserver, even_batch, seed_of};
 pub use targeted::Targeted;
 pub use targets::Targets;
 pub use threat::{Ball, Limits, Norm, Rational, ThreatModel};

@@ -142,7 +142,7 @@ impl Suite {
                     attack.search.as_ref(),
                     subject.on,
                     subject.data,
-                    even(left, subject.batch),
+                    even_batch(left, subject.batch),
                 )?;
                 if fresh {
                     standing.verdicts = judge.clean(examples, labels, seed, &mut Of(place, observer))?;
@@ -182,7 +182,7 @@ pub fn seed_of(seed: u64, place: usize) -> u64 {
 }
 
 /// The batch, of at most `most`, that `count` examples fill evenly.
-fn even(count: usize, most: usize) -> usize {
+pub fn even_batch(count: usize, most: usize) -> usize {
     count.div_ceil(count.div_ceil(most.max(1)).max(1)).max(1)
 }
 
@@ -192,10 +192,10 @@ mod tests {
 
     #[test]
     fn batches_are_filled() {
-        assert_eq!(even(1000, 250), 250);
-        assert_eq!(even(840, 250), 210);
-        assert_eq!(even(251, 250), 126);
-        assert_eq!(even(3, 250), 3);
-        assert_eq!(even(0, 250), 1);
+        assert_eq!(even_batch(1000, 250), 250);
+        assert_eq!(even_batch(840, 250), 210);
+        assert_eq!(even_batch(251, 250), 126);
+        assert_eq!(even_batch(3, 250), 3);
+        assert_eq!(even_batch(0, 250), 1);
     }
 }

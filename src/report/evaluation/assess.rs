@@ -5,7 +5,8 @@ use super::transfer::Crossing;
 use super::unit::{Found, Unit, Verdict};
 use super::{Outcomes, Subject, TEST};
 use crate::attack::{
-    Evaluation, Observer, Pgd, Search, ThreatModel, Transfer, Verdicts, Witness, clean_predictions, seed_of,
+    Evaluation, Observer, Pgd, Search, ThreatModel, Transfer, Verdicts, Witness, clean_predictions,
+    even_batch, seed_of,
 };
 use crate::error::{Error, Result};
 use crate::report::{Accuracy, table};
@@ -293,7 +294,7 @@ impl<'r> Runner<'r> {
     fn fit(&mut self, tried: usize) {
         let most = self.assessment.batch.max(1);
         let group = tried.clamp(1, BATCHES * most);
-        let batch = group.div_ceil(group.div_ceil(most));
+        let batch = even_batch(group, most);
         if self.evaluation.is_none() || batch > self.batch || 4 * batch < 3 * self.batch {
             (self.batch, self.evaluation) = (batch, None);
         }
