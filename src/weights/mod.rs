@@ -3,7 +3,7 @@
 //! ```text
 //! file --dict.rs--> StateDict --names.rs--> parameters of a network --take--> Weights, in our layout
 //!        safetensors.rs            names.toml, a user's table
-//!        torch.rs, pickle.rs
+//!        torch.rs, pickle/
 //! ```
 //!
 //! What a file is, is told from its contents. Nothing in it is run ([`pickle`]), nothing it says of sizes is believed

@@ -1,8 +1,9 @@
 //! Running an evaluation: attack after attack, group after group, each of which is in the log before the next begins.
 
-use super::log::{Attacked, Header, Origin, Part, Writer};
+use super::log::{Attacked, Header, Origin, Part};
 use super::transfer::Crossing;
 use super::unit::{Found, Unit, Verdict};
+use super::writer::Writer;
 use super::{Outcomes, Subject, TEST};
 use crate::attack::{
     Evaluation, Observer, Pgd, Search, ThreatModel, Transfer, Verdicts, Witness, clean_predictions,

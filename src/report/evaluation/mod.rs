@@ -14,16 +14,18 @@ mod sheets;
 mod transfer;
 mod unit;
 mod verify;
+mod writer;
 
 pub use assess::{Assessment, Attempt, Listener, Silent, Standing};
 pub use corruptions::{Corrupted, Corruption, STRENGTHS, corrupted, mean};
 pub use extras::Extras;
-pub use log::{Attacked, Header, Log, MAGIC, Origin, Part, Writer};
+pub use log::{Attacked, Header, Log, MAGIC, Origin, Part};
 pub use outcomes::{Outcome, Outcomes};
 pub use passes::Passes;
 pub use results::{Results, SCHEMA};
 pub use unit::{Found, Unit, Verdict};
 pub use verify::{Failure, Verified, verify};
+pub use writer::Writer;
 
 use crate::attack::Classifier;
 use crate::data::{Dataset, Examples};

@@ -2,7 +2,7 @@
 //!
 //! A pickle is a program for a small stack machine, two of whose instructions fetch any function there is in Python and
 //! call it; so unpickling a stranger's file hands them the machine. Here an instruction that no state dict needs, and a
-//! function that is not one of the few in [`global`], is an error that names it. Those few are not called either: what
+//! function that is not one of the few in objects.rs, is an error that names it. Those few are not called either: what
 //! they would make (a dict, a tensor's description) is written down as a [`Value`].
 //!
 //! Values lie in a list and refer to each other by index, so that nothing recurses, however deep they are nested or in
@@ -11,7 +11,11 @@
 //!
 //! Instructions: Lib/pickletools.py of CPython. Protocols 2 to 5; `torch.save` writes 2.
 
+mod objects;
+mod opcodes;
+
 use super::DType;
+use opcodes::name_of;
 use std::collections::HashMap;
 
 /// Most values, list elements and dict entries; a checkpoint with an optimiser's state has some ten thousand.
@@ -20,10 +24,6 @@ const MOST_VALUES: usize = 1 << 20;
 const MOST_MARKS: usize = 1 << 10;
 /// Longest name of a module or function.
 const MOST_NAME: usize = 256;
-/// Most axes of a tensor.
-const MOST_AXES: usize = 8;
-/// Longest key of a storage; torch.save counts them.
-const MOST_KEY: usize = 32;
 
 /// A value, as an index into [`Pickle::values`].
 pub(super) type Id = u32;
@@ -128,52 +128,6 @@ impl Pickle {
             _ => None,
         })
     }
-}
-
-/// The functions and classes that state dicts name. Whatever is not here is refused.
-fn global(module: &str, name: &str) -> Option<Global> {
-    Some(match (module, name) {
-        ("collections", "OrderedDict" | "defaultdict") => Global::Dict,
-        ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Global::Tensor,
-        ("torch._utils", "_rebuild_tensor_v3") => Global::TypedTensor,
-        ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => Global::Parameter,
-        ("torch", "Size") => Global::Size,
-        ("torch" | "torch.storage" | "torch.cuda", _) if dtype(name).is_some() => Global::Typed(dtype(name)?),
-        // Beside the weights of a checkpoint: its arguments, scores as NumPy's numbers, where it was trained.
-        ("torch", "device")
-        | ("argparse", "Namespace")
-        | ("_codecs", "encode")
-        | ("numpy", "dtype" | "ndarray")
-        | ("numpy.core.multiarray" | "numpy._core.multiarray", "scalar" | "_reconstruct")
-        | (
-            "builtins" | "__builtin__",
-            "bool" | "int" | "long" | "float" | "str" | "list" | "dict" | "set" | "frozenset",
-        ) => Global::Other,
-        _ => return None,
-    })
-}
-
-/// The type that a class of storages or a type of PyTorch stands for.
-fn dtype(name: &str) -> Option<DType> {
-    Some(match name {
-        "FloatStorage" | "float32" => DType::F32,
-        "DoubleStorage" | "float64" => DType::F64,
-        "HalfStorage" | "float16" => DType::F16,
-        "BFloat16Storage" | "bfloat16" => DType::BF16,
-        "LongStorage" | "int64" => DType::Other("int64", 8),
-        "IntStorage" | "int32" => DType::Other("int32", 4),
-        "ShortStorage" | "int16" => DType::Other("int16", 2),
-        "CharStorage" | "int8" => DType::Other("int8", 1),
-        "ByteStorage" | "uint8" => DType::Other("uint8", 1),
-        "BoolStorage" | "bool" => DType::Other("bool", 1),
-        "UntypedStorage" => DType::Other("bytes", 1),
-        "uint16" => DType::Other("uint16", 2),
-        "uint32" => DType::Other("uint32", 4),
-        "uint64" => DType::Other("uint64", 8),
-        "ComplexFloatStorage" | "complex64" => DType::Other("complex64", 8),
-        "ComplexDoubleStorage" | "complex128" => DType::Other("complex128", 16),
-        _ => return None,
-    })
 }
 
 /// Reads the pickle that `input` begins with; what comes after it is left alone.
@@ -502,127 +456,6 @@ impl<'a> Machine<'a> {
         }
         Ok(())
     }
-
-    fn name(&mut self, module: &str, name: &str) -> Step<()> {
-        let found = global(module, name).ok_or_else(|| {
-            format!(
-                "`{}.{}` is none of the few functions and classes that a state dict needs; nothing else is taken, and \
-                 nothing was run",
-                shown(module),
-                shown(name)
-            )
-        })?;
-        self.push(Value::Global(found))
-    }
-
-    /// What a function or class would make of its arguments.
-    fn made(&mut self, function: Id, arguments: Id) -> Step<Value> {
-        let function = match self.get(function) {
-            Value::Global(function) => *function,
-            _ => return Err("a call of what is no function".into()),
-        };
-        let arguments = match self.get(arguments) {
-            Value::List(arguments) => arguments.clone(),
-            _ => return Err("arguments that are no tuple".into()),
-        };
-        self.spend(arguments.len())?;
-        match function {
-            Global::Other => Ok(Value::Other),
-            Global::Typed(_) => Err("a class of storages is called".into()),
-            Global::Size | Global::Parameter => {
-                let first = *arguments.first().ok_or("no argument")?;
-                match (function, self.get(first)) {
-                    (Global::Size, Value::List(list)) => {
-                        let list = list.clone();
-                        self.spend(list.len())?;
-                        Ok(Value::List(list))
-                    }
-                    (Global::Parameter, Value::Tensor(tensor)) => Ok(Value::Tensor(tensor.clone())),
-                    _ => Err("an argument of another kind than it takes".into()),
-                }
-            }
-            Global::Dict => self.dict(&arguments).map(Value::Dict),
-            Global::Tensor | Global::TypedTensor => {
-                let dtype = match (function, arguments.get(6).map(|&id| self.get(id))) {
-                    (Global::Tensor, _) => None,
-                    (_, Some(Value::Global(Global::Typed(dtype)))) => Some(*dtype),
-                    _ => return Err("a tensor without a type".into()),
-                };
-                Ok(Value::Tensor(Box::new(self.tensor(&arguments, dtype)?)))
-            }
-        }
-    }
-
-    /// `OrderedDict()`, or of a list of pairs, as Python 2 writes it.
-    fn dict(&mut self, arguments: &[Id]) -> Step<Vec<(Id, Id)>> {
-        let Some(Value::List(pairs)) = arguments.first().map(|&id| self.get(id)) else {
-            return Ok(Vec::new());
-        };
-        let pair = |&id: &Id| match self.get(id) {
-            Value::List(pair) if pair.len() == 2 => Ok((pair[0], pair[1])),
-            _ => Err("a dict of what are no pairs".to_string()),
-        };
-        let pairs: Vec<(Id, Id)> = pairs.iter().map(pair).collect::<Step<_>>()?;
-        self.spend(pairs.len())?;
-        Ok(pairs)
-    }
-
-    /// (storage, offset, size, stride, ...).
-    fn tensor(&self, arguments: &[Id], dtype: Option<DType>) -> Step<Tensor> {
-        let [storage, offset, size, stride] = *arguments.get(..4).ok_or("too few arguments")? else {
-            return Err("too few arguments".into());
-        };
-        let Value::Storage(storage) = self.get(storage) else {
-            return Err("a tensor of what is no storage".into());
-        };
-        let number = |id: Id| match self.get(id) {
-            Value::Int(value) => u64::try_from(*value).map_err(|_| format!("a negative number, {value}")),
-            _ => Err("a place or extent that is no whole number".into()),
-        };
-        let numbers = |id: Id| match self.get(id) {
-            Value::List(list) if list.len() <= MOST_AXES => {
-                list.iter().map(|&id| number(id)).collect::<Step<Vec<u64>>>()
-            }
-            Value::List(list) => Err(format!("{} axes, but at most {MOST_AXES} are taken", list.len())),
-            _ => Err("extents that are no tuple".into()),
-        };
-        let (dims, strides) = (numbers(size)?, numbers(stride)?);
-        if dims.len() != strides.len() {
-            return Err(format!("{} extents, but {} strides", dims.len(), strides.len()));
-        }
-        let dims = dims.into_iter().map(|extent| usize::try_from(extent).unwrap_or(usize::MAX)).collect();
-        let dtype = dtype.unwrap_or(storage.dtype);
-        Ok(Tensor { storage: (**storage).clone(), dtype, offset: number(offset)?, dims, strides })
-    }
-
-    /// ("storage", class, key, device, count), and in the older form perhaps a view, which nobody writes any more.
-    fn storage(&self, id: Id) -> Step<Storage> {
-        let refuse = || "numbers kept outside that are no storage of PyTorch".to_string();
-        let Value::List(parts) = self.get(id) else { return Err(refuse()) };
-        let parts: Vec<&Value> = parts.iter().take(7).map(|&id| self.get(id)).collect();
-        let [
-            Value::Text(kind),
-            Value::Global(Global::Typed(dtype)),
-            Value::Text(key),
-            _,
-            Value::Int(count),
-            view @ ..,
-        ] = &parts[..]
-        else {
-            return Err(refuse());
-        };
-        if kind != "storage" {
-            return Err(refuse());
-        }
-        if !matches!(view, [] | [Value::Other]) {
-            return Err("a storage that is a view of another: save it again with a newer PyTorch".into());
-        }
-        if key.is_empty() || key.len() > MOST_KEY || !key.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(format!("a storage called `{}`, which torch.save calls none", shown(key)));
-        }
-        let count = u64::try_from(*count).map_err(|_| format!("a storage of {count} numbers"))?;
-        Ok(Storage { dtype: *dtype, key: key.clone(), count })
-    }
 }
 
 /// A whole number in two's complement of any length; one beyond 64 bits is no number that weights need.
@@ -645,80 +478,4 @@ pub(super) fn shown(text: &str) -> String {
         shown.push_str("...");
     }
     shown
-}
-
-/// What an instruction is called, as in Lib/pickle.py.
-fn name_of(opcode: u8) -> String {
-    let name = match opcode {
-        b'(' => "MARK",
-        b'.' => "STOP",
-        b'0' => "POP",
-        b'1' => "POP_MARK",
-        b'2' => "DUP",
-        b'F' => "FLOAT",
-        b'I' => "INT",
-        b'J' => "BININT",
-        b'K' => "BININT1",
-        b'L' => "LONG",
-        b'M' => "BININT2",
-        b'N' => "NONE",
-        b'P' => "PERSID",
-        b'Q' => "BINPERSID",
-        b'R' => "REDUCE",
-        b'S' => "STRING",
-        b'T' => "BINSTRING",
-        b'U' => "SHORT_BINSTRING",
-        b'V' => "UNICODE",
-        b'X' => "BINUNICODE",
-        b'a' => "APPEND",
-        b'b' => "BUILD",
-        b'c' => "GLOBAL",
-        b'd' => "DICT",
-        b'}' => "EMPTY_DICT",
-        b'e' => "APPENDS",
-        b'g' => "GET",
-        b'h' => "BINGET",
-        b'i' => "INST",
-        b'j' => "LONG_BINGET",
-        b'l' => "LIST",
-        b']' => "EMPTY_LIST",
-        b'o' => "OBJ",
-        b'p' => "PUT",
-        b'q' => "BINPUT",
-        b'r' => "LONG_BINPUT",
-        b's' => "SETITEM",
-        b't' => "TUPLE",
-        b')' => "EMPTY_TUPLE",
-        b'u' => "SETITEMS",
-        b'G' => "BINFLOAT",
-        b'B' => "BINBYTES",
-        b'C' => "SHORT_BINBYTES",
-        0x80 => "PROTO",
-        0x81 => "NEWOBJ",
-        0x82 => "EXT1",
-        0x83 => "EXT2",
-        0x84 => "EXT4",
-        0x85 => "TUPLE1",
-        0x86 => "TUPLE2",
-        0x87 => "TUPLE3",
-        0x88 => "NEWTRUE",
-        0x89 => "NEWFALSE",
-        0x8a => "LONG1",
-        0x8b => "LONG4",
-        0x8c => "SHORT_BINUNICODE",
-        0x8d => "BINUNICODE8",
-        0x8e => "BINBYTES8",
-        0x8f => "EMPTY_SET",
-        0x90 => "ADDITEMS",
-        0x91 => "FROZENSET",
-        0x92 => "NEWOBJ_EX",
-        0x93 => "STACK_GLOBAL",
-        0x94 => "MEMOIZE",
-        0x95 => "FRAME",
-        0x96 => "BYTEARRAY8",
-        0x97 => "NEXT_BUFFER",
-        0x98 => "READONLY_BUFFER",
-        other => return format!("0x{other:02x}"),
-    };
-    name.to_string()
 }
