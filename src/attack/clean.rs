@@ -9,7 +9,7 @@ use crate::tape::{Tape, Var};
 use crate::tensor::{Host, Store};
 
 /// Logits `[examples, classes]` of clean images (indices into the data set), in this order; data set and weights as
-/// for [`Evaluation::compile`].
+/// for [`super::Evaluation::compile`].
 ///
 /// # Errors
 /// As [`Plan::compile`], and of the device.
@@ -23,7 +23,7 @@ pub fn logits(
     of_clean("logits", store, on, data, (examples, 0), batch, |_, logits, _| logits)
 }
 
-/// What is predicted of clean images, as an [`Evaluation`] with this seed judges them in its first run.
+/// What is predicted of clean images, as an [`super::Evaluation`] with this seed judges them in its first run.
 ///
 /// # Errors
 /// As [`Plan::compile`], and of the device.

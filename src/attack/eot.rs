@@ -4,8 +4,8 @@
 use super::{Search, Site, ThreatModel};
 use crate::shape::Shape;
 
-/// An attack that takes the network for the mean of several passes, each with random numbers of its own: a network that
-/// draws them is wrong by chance at most images, and one pass says little of where it is wrong for good.
+/// An attack that takes the network for the mean of several passes, each with random numbers of its own: what one pass says
+/// of a network that draws them, gradient or verdict, is half chance.
 ///
 /// An ascent's loss is the mean of the passes' losses, and so is its gradient. What goes by logits (a boundary, a margin,
 /// whether an image is misclassified) goes by their mean. APGD goes by the mean of the gradients and the last pass's loss and
