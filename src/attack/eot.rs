@@ -7,10 +7,11 @@ use crate::shape::Shape;
 /// An attack that takes the network for the mean of several passes, each with random numbers of its own: what one pass says
 /// of a network that draws them, gradient or verdict, is half chance.
 ///
-/// An ascent's loss is the mean of the passes' losses, and so is its gradient. What goes by logits (a boundary, a margin,
-/// whether an image is misclassified) goes by their mean. APGD goes by the mean of the gradients and the last pass's loss and
-/// class, as `auto-attack/autoattack/autopgd_base.py` does with `eot_iter`. A network that draws no random numbers is attacked
-/// as without it: passes that are the same are recorded once.
+/// FGSM, PGD and what else is an [`super::Attack`] climb the mean of the passes' losses. What goes by logits goes by their
+/// mean: boundaries, margins, whether an image is misclassified, and the gradients of MI-FGSM, NI-FGSM and DDN. APGD goes by
+/// the mean of the gradients and the last pass's loss and class, as `auto-attack/autoattack/autopgd_base.py` does with
+/// `eot_iter`. (In half precision each pass's gradient is brought into range on its own, so that all count the same.) A network
+/// that draws no random numbers is attacked as without it, to the bit and at no cost: passes that are the same are one.
 pub struct Eot {
     /// The attack.
     pub search: Box<dyn Search>,

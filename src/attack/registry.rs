@@ -109,12 +109,13 @@ pub fn by_name(text: &str, threat: &ThreatModel, classes: usize) -> Result<Suite
     }
     let asked = Asked { name: entry.name, threat, classes, steps, given };
     let mut suite = (entry.make)(&asked)?;
-    if suite.attacks.len() == 1
-        && let Some(Entry { search, restarts }) = suite.attacks.pop()
-    {
+    if suite.attacks.len() == 1 {
         let passes = asked.whole(PASSES, 1);
-        let search = if passes > 1 { Box::new(Eot { search, passes }) } else { search };
-        suite.attacks.push(Entry::new(search, asked.whole(RESTARTS, restarts as usize) as u32));
+        let as_asked = |Entry { search, restarts }| {
+            let search = if passes > 1 { Box::new(Eot { search, passes }) } else { search };
+            Entry::new(search, asked.whole(RESTARTS, restarts as usize) as u32)
+        };
+        suite.attacks = suite.attacks.into_iter().map(as_asked).collect();
     }
     Ok(suite)
 }

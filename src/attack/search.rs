@@ -54,7 +54,7 @@ pub trait Search: Send + Sync {
     fn steps(&self) -> usize;
 
     /// Steps after which the evaluation looks for examples that are broken, and drops them. A look costs a forward pass
-    /// and moving state through the host.
+    /// and, unless all examples are one batch and none is broken, moving state through the host.
     fn steps_between_looks(&self) -> usize {
         self.steps()
     }
@@ -348,15 +348,15 @@ impl<'a, 't> Site<'a, 't> {
     }
 }
 
-/// The mean of what several passes gave, at least one; of one, itself.
+/// The mean of what several passes gave, at least one. Those of a network that draws no random numbers are one value, which is
+/// its own mean: a third of three times it would be off by a rounding.
 pub(super) fn mean<'t>(passes: &[Var<'t>]) -> Var<'t> {
-    match passes {
-        [one] => *one,
-        _ => {
-            let sum = passes.iter().skip(1).fold(passes[0], |sum, &pass| sum + pass);
-            sum.scale(1.0 / passes.len() as f64)
-        }
+    let first = passes[0];
+    if passes.iter().all(|pass| pass.id() == first.id()) {
+        return first;
     }
+    let sum = passes.iter().skip(1).fold(first, |sum, &pass| sum + pass);
+    sum.scale(1.0 / passes.len() as f64)
 }
 
 /// What is remembered as `name`, as [`Names::of`] takes it.

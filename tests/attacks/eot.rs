@@ -1,8 +1,8 @@
 //! Attacks on the mean of several passes.
 
-use crate::house::{House, named};
+use crate::house::{House, named, threat};
 use adamant::Device;
-use adamant::attack::{Norm, Search, names};
+use adamant::attack::{AutoAttack, Norm, Search, Site, ThreatModel, names};
 
 const IMAGES: usize = 100;
 
@@ -32,15 +32,84 @@ fn of(&(name, norm, epsilon): &(&str, Norm, &str), passes: usize) -> Box<dyn Sea
 fn a_network_that_draws_nothing_is_attacked_as_by_one_pass() {
     let house = House::new(&Device::cpu(), IMAGES);
     for case in CASES {
-        // The mean of two that are equal is each of them, to the bit.
-        let (one, two) = (house.verdicts(&*of(case, 1), IMAGES), house.verdicts(&*of(case, 2), IMAGES));
-        assert_eq!(one, two, "{}", of(case, 2).line());
+        let (one, three) = (house.verdicts(&*of(case, 1), IMAGES), house.verdicts(&*of(case, 3), IMAGES));
+        assert_eq!(one, three, "{}", of(case, 3).line());
         assert!(one.robust_count() < one.clean_count(), "{} breaks nothing", of(case, 1).line());
     }
 }
 
+/// Keeps the logits of each pass.
+struct Watched {
+    threat: ThreatModel,
+    passes: usize,
+}
+
+impl Search for Watched {
+    fn name(&self) -> String {
+        "watched".into()
+    }
+
+    fn threat(&self) -> &ThreatModel {
+        &self.threat
+    }
+
+    fn line(&self) -> String {
+        format!("watched, {} passes", self.passes)
+    }
+
+    fn steps(&self) -> usize {
+        2
+    }
+
+    fn passes(&self) -> usize {
+        self.passes
+    }
+
+    fn is_random(&self) -> bool {
+        false
+    }
+
+    fn start<'t>(&self, site: &Site<'_, 't>) {
+        site.keep_adversarial(site.x());
+        self.keep(site, "start");
+    }
+
+    fn step<'t>(&self, site: &Site<'_, 't>) {
+        self.keep(site, "step");
+        site.keep_adversarial(site.adversarial());
+    }
+}
+
+impl Watched {
+    fn keep(&self, site: &Site<'_, '_>, when: &str) {
+        for (pass, logits) in site.each_pass(site.x()).into_iter().enumerate() {
+            site.keep(&format!("{when} {pass}"), logits);
+        }
+    }
+
+    /// The logits of each pass at the start and of the last step.
+    fn seen(&self, house: &House) -> Vec<Vec<f64>> {
+        house.verdicts(self, IMAGES);
+        let names = ["start", "step"].map(|when| (0..self.passes).map(move |pass| format!("{when} {pass}")));
+        let of = |name: String| format!("evaluate {} {IMAGES} test.state/{name}", self.line());
+        names.into_iter().flatten().map(|name| house.store.read_f64(&of(name)).unwrap()).collect()
+    }
+}
+
 #[test]
-fn a_network_that_draws_random_numbers_draws_others_in_every_pass_and_each_example_its_own() {
+fn every_pass_of_every_step_draws_numbers_of_its_own_and_the_first_those_of_one() {
+    let mut house = House::new(&Device::cpu(), IMAGES);
+    house.drop_pixels();
+    let watched = |passes| Watched { threat: threat(Norm::Linf, "0.1"), passes }.seen(&house);
+    let (one, three) = (watched(1), watched(3));
+    for (i, logits) in three.iter().enumerate() {
+        assert!(three[..i].iter().all(|other| other != logits), "pass {i} of both is as one before it");
+    }
+    assert_eq!([&three[0], &three[3]], [&one[0], &one[1]]);
+}
+
+#[test]
+fn a_network_that_draws_random_numbers_is_attacked_otherwise_by_several_passes_and_in_any_batch_the_same() {
     let mut house = House::new(&Device::cpu(), IMAGES);
     house.drop_pixels();
     for case in CASES {
@@ -76,6 +145,6 @@ fn every_attack_that_asks_the_network_says_of_how_many_passes() {
     }
     assert!(of(&("mi-fgsm", Norm::Linf, "0.3"), 20).line().ends_with(", mean of 20 passes"));
     assert!(!of(&("mi-fgsm", Norm::Linf, "0.3"), 1).line().contains("passes"));
-    let rand = adamant::attack::AutoAttack::Rand.suite(&crate::house::threat(Norm::Linf, "0.3"), 10);
+    let rand = AutoAttack::Rand.suite(&threat(Norm::Linf, "0.3"), 10);
     assert!(rand.attacks.iter().all(|entry| entry.line().ends_with("mean of 20 passes")));
 }

@@ -162,6 +162,8 @@ fn ascent_that_is_looked_at_is_the_same_ascent() {
 struct Checks {
     progress: Vec<(usize, usize)>,
     witnesses: Vec<(usize, u32, f64)>,
+    /// Looks before each witness.
+    at: Vec<usize>,
     threat: Option<ThreatModel>,
 }
 
@@ -177,6 +179,7 @@ impl Observer for &mut Checks {
         assert!(distance <= threat.epsilon.value());
         assert!(witness.adversarial.iter().all(|x| (0.0..=1.0).contains(x)));
         self.witnesses.push((witness.at, witness.prediction, distance));
+        self.at.push(self.progress.len());
         Ok(())
     }
 }
@@ -199,6 +202,27 @@ fn every_broken_example_has_one_witness_and_progress_ends_at_the_end() {
     assert_eq!(verdicts.outside, 0);
     assert!(checks.progress.windows(2).all(|pair| pair[0].0 <= pair[1].0), "{:?}", checks.progress);
     assert!(checks.progress.iter().all(|&(done, all)| done <= all), "{:?}", checks.progress);
+}
+
+#[test]
+fn a_batch_in_which_a_look_finds_nothing_goes_on_as_any_other() {
+    let house = House::new(&Device::cpu(), IMAGES);
+    let pgd = Pgd {
+        threat: threat(Norm::Linf, "0.3"),
+        steps: 12,
+        step_size: "0.03".parse().unwrap(),
+        random_start: true,
+    };
+    let mut checks = Checks { threat: Some(pgd.threat.clone()), ..Checks::default() };
+    let whole = house.observed(&Looked(Ascending(&pgd), 1), IMAGES, 1, &mut checks).unwrap();
+    let last = checks.at.last().copied().unwrap();
+    assert!(
+        (0..last).any(|look| !checks.at.contains(&look)),
+        "something broke at every look: {:?}",
+        checks.at
+    );
+    assert_eq!(house.verdicts(&Looked(Ascending(&pgd), 1), 7), whole);
+    assert_eq!(house.verdicts(&Ascending(&pgd), IMAGES), whole);
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn a_killed_evaluation_goes_on_to_the_same_bits() {
     let mut sizes = Vec::new();
     for round in 0..30 {
         let log = tiny.path("killed/evaluation.log");
-        let next = match log.exists() && tiny.path("killed/evaluate.toml").exists() {
+        let next = match tiny.path("killed/evaluate.toml").exists() {
             false => {
                 let _ = std::fs::remove_dir_all(tiny.path("killed"));
                 [&["net", "--out", "killed"][..], &long].concat()
@@ -203,11 +203,15 @@ fn every_accuracy_is_printed_with_its_attack_and_its_interval() {
     assert_eq!(corrupted.len(), strengths.len());
     corrupted.iter().zip(strengths).for_each(|(row, want)| same(row, want));
     let classes = results["classes"].as_array().unwrap();
-    for (rows, class) in table("classes").chunks(2).zip(classes) {
+    let by_class = table("classes");
+    assert_eq!(by_class.len(), 2 * classes.len());
+    for (rows, class) in by_class.chunks(2).zip(classes) {
         same(&rows[0], &class["clean"]);
         same(&rows[1], &class["worst"]);
     }
-    for (row, counts) in table("confusion").iter().zip(results["confusion"].as_array().unwrap()) {
+    let confusion = table("confusion");
+    assert_eq!(confusion.len(), classes.len());
+    for (row, counts) in confusion.iter().zip(results["confusion"].as_array().unwrap()) {
         for (class, count) in counts.as_array().unwrap().iter().enumerate() {
             assert_eq!(row[&class.to_string()], count.to_string());
         }
@@ -302,11 +306,17 @@ fn images_made_on_another_network_are_an_attack_of_their_own() {
     let bytes = tiny.read("found/evaluation.log");
     for cut in [0, bytes.len() - 500] {
         match cut {
-            0 => std::fs::remove_file(tiny.path("found/evaluation.log")).unwrap(),
+            0 => {
+                std::fs::remove_file(tiny.path("found/evaluation.log")).unwrap();
+                refuses(&tiny, &["--resume", "found"], &["holds results, but not the evaluation.log"]);
+                std::fs::remove_file(tiny.path("found/results.json")).unwrap();
+                std::fs::remove_file(tiny.path("found/environment.json")).unwrap();
+            }
             _ => std::fs::write(tiny.path("found/evaluation.log"), &bytes[..cut]).unwrap(),
         }
         runs(&tiny, &["--resume", "found"]);
         assert!(tiny.read("found/evaluation.log") == bytes);
+        assert!(!tiny.read("found/environment.json").is_empty());
     }
     let examples = tiny.read("found/examples.csv");
     runs(&tiny, &flags("60", "whole"));

@@ -407,12 +407,12 @@ fn a_batch_takes_half_of_the_machines_memory_at_most() {
     };
     let device = Device::cpu();
     let store = Store::new(&device);
-    // Other programs take and give memory meanwhile: what there is is looked at before and after.
-    let before = last_batch(&store, 1000, recorded).unwrap();
-    let half = largest_batch(&store, 1000, recorded).unwrap();
-    let after = last_batch(&store, 1000, recorded).unwrap();
-    let [least, most] = [before.min(after), before.max(after)].map(|all| all / 2);
-    assert!(half < most.max(2) + 3 && half + 3 > least, "{half} where {before} and then {after} fit");
+    // Other programs take and give memory meanwhile: what there is is looked at before and after, and again where it changed.
+    let looks: Vec<[usize; 3]> = (0..20)
+        .map(|_| [last_batch, largest_batch, last_batch].map(|batch| batch(&store, 1000, recorded).unwrap()))
+        .collect();
+    let steady = |[before, half, after]: &[usize; 3]| before == after && half.abs_diff(before / 2) <= 1;
+    assert!(looks.iter().any(steady), "all, half and all again: {looks:?}");
     // A budget is what may be taken, and is taken.
     device.set_memory_budget(free / 10);
     assert_eq!(largest_batch(&store, 1000, recorded), last_batch(&store, 1000, recorded));

@@ -58,8 +58,8 @@ pub(crate) struct Flags {
     /// Runs of attacks with random starts, each on what still stands [default: 1]
     #[arg(long, help_heading = HOW, value_name = "RUNS")]
     pub(crate) restarts: Option<u32>,
-    /// Images that are attacked at once; it changes no verdict. Each run of an attack is saved after four such batches: what is
-    /// under way is lost by a kill [default: 250]
+    /// Images that are attacked at once: to the CPU's verdicts it is all one. A run of an attack is saved after four such
+    /// batches; what is under way is lost by a kill [default: 250]
     #[arg(long, help_heading = HOW, value_name = "IMAGES")]
     pub(crate) batch: Option<usize>,
     /// Seed of everything random [default: 0]

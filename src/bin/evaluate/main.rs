@@ -11,11 +11,12 @@ mod request;
 mod watch;
 
 use adamant::attack::{ThreatModel, names};
+use adamant::data::Dataset;
 use adamant::report::evaluation::{
     Assessment, Attempt, Extras, Log, Outcomes, Part, Results, Subject, Writer, corruptions, pictures, verify,
 };
 use adamant::report::{Environment, Progress, environment::DataSource, results};
-use adamant::{Error, Result, Store, files};
+use adamant::{Device, Error, Result, Store, files};
 use clap::Parser;
 use common::{Machine, say};
 use flags::Flags;
@@ -27,8 +28,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 use watch::Watch;
 
-/// The log's name in a folder of results.
+/// Names in a folder of results: of the log, of what is read off it, and of what says on what it was made.
 const LOG: &str = "evaluation.log";
+const RESULTS: &str = "results.json";
+const ENVIRONMENT: &str = "environment.json";
 
 fn main() -> ExitCode {
     let start = Instant::now();
@@ -116,7 +119,16 @@ fn evaluate(
     }
     let (folder, (mut writer, known)) = match &flags.resume {
         Some(folder) => {
+            if !folder.join(LOG).exists() && folder.join(RESULTS).exists() {
+                let why = format!(
+                    "holds results, but not the {LOG} that they come from: put it back, or start another"
+                );
+                return Err(Error::file(folder, why));
+            }
             let (writer, log) = Writer::resume(&folder.join(LOG), &header)?;
+            if !folder.join(ENVIRONMENT).exists() {
+                write_environment(folder, &device, data)?;
+            }
             if log.complete {
                 say!("          this evaluation was complete; its reports are written again");
             } else if let Some(before) = begun_on(folder).filter(|before| *before != device.describe()) {
@@ -130,9 +142,7 @@ fn evaluate(
             let folder = flags.out.clone().unwrap_or_else(|| free(&header.model));
             files::create_run_folder(&folder)?;
             request.write(&folder)?;
-            let sources = vec![DataSource::of("test", data)];
-            let environment = Environment::capture(device.describe(), sources).to_json();
-            files::write_atomically(folder.join("environment.json"), environment.as_bytes())?;
+            write_environment(&folder, &device, data)?;
             (folder.clone(), (Writer::create(&folder.join(LOG), &header)?, Vec::new()))
         }
     };
@@ -183,9 +193,16 @@ fn evaluate(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Writes down on what an evaluation is made.
+fn write_environment(folder: &Path, device: &Device, data: &Dataset) -> Result<()> {
+    let sources = vec![DataSource::of("test", data)];
+    let environment = Environment::capture(device.describe(), sources).to_json();
+    files::write_atomically(folder.join(ENVIRONMENT), environment.as_bytes())
+}
+
 /// The device on which the evaluation in a folder was begun.
 fn begun_on(folder: &Path) -> Option<String> {
-    let environment = std::fs::read(folder.join("environment.json")).ok()?;
+    let environment = std::fs::read(folder.join(ENVIRONMENT)).ok()?;
     let environment: serde_json::Value = serde_json::from_slice(&environment).ok()?;
     environment["device"].as_str().map(str::to_string)
 }

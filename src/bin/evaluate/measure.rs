@@ -114,7 +114,8 @@ impl Measure<'_> {
     }
 }
 
-/// Steps of one pass each in a run of an attack, and what amounts to them.
+/// Steps of a run of an attack, and what amounts to them. (Passes of a step count as one, as no network here draws random
+/// numbers.)
 fn cost(search: &dyn Search) -> f64 {
-    (search.steps() * search.passes()) as f64 * if search.uses_gradients() { 1.0 } else { QUERY }
+    search.steps() as f64 * if search.uses_gradients() { 1.0 } else { QUERY }
 }

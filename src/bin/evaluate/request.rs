@@ -118,18 +118,22 @@ impl Request {
         }
     }
 
+    /// The radii that `sweep_epsilon` names, as it names them.
+    fn swept(&self) -> Result<Vec<Rational>> {
+        let named = self.sweep_epsilon.as_deref().filter(|text| !text.is_empty());
+        let radius = |part| rational("sweep of epsilon", part).map_err(|error| no_network(error, part));
+        named.map_or(Ok(Vec::new()), |text| text.split(',').map(radius).collect())
+    }
+
     /// The radii of the curve against epsilon, ascending.
     pub(crate) fn radii(&self, threat: &ThreatModel) -> Result<Vec<Rational>> {
         let epsilon = threat.epsilon.value();
         let mut radii = match self.sweep_epsilon.as_deref() {
-            None => return Ok(Vec::new()),
             // Six digits: what is meant, not what binary fractions make of it.
             Some("") => [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0]
                 .map(|times| Rational::from((times * epsilon * 1e6).round() / 1e6))
                 .to_vec(),
-            Some(text) => {
-                text.split(',').map(|part| rational("sweep of epsilon", part)).collect::<Result<Vec<_>>>()?
-            }
+            _ => self.swept()?,
         };
         radii.retain(|radius| radius.value() > 0.0);
         radii.sort_by(|a, b| a.value().total_cmp(&b.value()));
@@ -146,7 +150,7 @@ impl Request {
                     Ok(steps) if (1..=1_000_000).contains(&steps) => Ok(steps),
                     _ => {
                         let why = "write numbers from 1 to 1000000, as 1,10,100";
-                        Err(Error::argument("sweep of steps", format!("`{part}`"), why))
+                        Err(no_network(Error::argument("sweep of steps", format!("`{part}`"), why), part))
                     }
                 };
                 text.split(',').map(number).collect::<Result<Vec<usize>>>()?
@@ -157,19 +161,9 @@ impl Request {
         Ok(steps)
     }
 
-    /// Refuses curves against what is no number: a flag whose value may be left out takes the network's name for it.
+    /// Refuses curves against what is no number, before anything else is looked at.
     pub(crate) fn check(&self) -> Result<()> {
-        let flags = [("sweep of epsilon", &self.sweep_epsilon), ("sweep of steps", &self.sweep_steps)];
-        for (flag, given) in flags {
-            let value = given.as_deref().unwrap_or_default();
-            let path = ["/", "./", "../"].iter().any(|start| value.starts_with(start));
-            if path || value.starts_with(char::is_alphabetic) {
-                let why =
-                    "is no number; if it is the network, name it before the flag: evaluate MODEL --sweep-...";
-                return Err(Error::argument(flag, format!("`{value}`"), why));
-            }
-        }
-        Ok(())
+        self.swept().and(self.steps().map(drop))
     }
 
     /// Norm and radius: as given, else as in training.
@@ -191,5 +185,17 @@ impl Request {
         };
         // What training refuses is refused here.
         Recipe { norm: norm.to_string(), epsilon: epsilon.text().into(), ..Recipe::default() }.threat()
+    }
+}
+
+/// The error of a part of a curve, with what to do where it is a network: a flag whose value may be left out takes its name.
+fn no_network(error: Error, part: &str) -> Error {
+    match error {
+        Error::Argument { what, value, why } if part.parse::<Rational>().is_err() => {
+            let why =
+                format!("{why}; if it is the network, name it before the flag: evaluate MODEL --sweep-...");
+            Error::Argument { what, value, why }
+        }
+        other => other,
     }
 }

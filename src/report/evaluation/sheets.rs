@@ -32,8 +32,7 @@ pub(super) fn write(results: &Results<'_>, folder: &Path) -> Result<()> {
             continue;
         }
         let file = folder.join(name);
-        let failed =
-            |error: csv::Error| Error::argument("file", file.display().to_string(), error.to_string());
+        let failed = |error: csv::Error| Error::file(&file, error.to_string());
         let mut writer = csv::Writer::from_writer(Vec::new());
         for row in std::iter::once(&columns).chain(&rows) {
             writer.write_record(row).map_err(failed)?;

@@ -3,9 +3,9 @@
 use super::log::{END, Hash, Header, Log, MAGIC, first_link, link};
 use super::unit::Unit;
 use crate::error::{Error, Result};
-use crate::files::{write_atomically, write_error};
+use crate::files::write_error;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// A log that is open for more.
@@ -19,25 +19,26 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins a new log: it is there with all of its header, or not at all.
+    /// Begins a new log.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be made or is there already.
     pub fn create(path: &Path, header: &Header) -> Result<Writer> {
-        if path.exists() {
-            return Err(write_error(path, ErrorKind::AlreadyExists.into()));
-        }
-        let contents = serde_json::to_vec(header)
-            .map_err(|e| Error::Unsupported(format!("header of an evaluation: {e}")))?;
-        let (record, chain) = record(&first_link(), &contents)?;
-        write_atomically(path, &[MAGIC, &record[..]].concat())?;
-        let file = open(path)?;
-        let length = (MAGIC.len() + record.len()) as u64;
-        Ok(Writer { path: path.into(), file, length, chain, complete: false })
+        let file = OpenOptions::new().append(true).create_new(true).open(path);
+        let file = file.map_err(|error| write_error(path, error))?;
+        alone(&file, path)?;
+        Writer::begin(path, file, head(header)?)
+    }
+
+    /// Writes what a log begins with into an empty file.
+    fn begin(path: &Path, mut file: File, (head, chain): (Vec<u8>, Hash)) -> Result<Writer> {
+        let written = file.write_all(&head).and_then(|()| file.sync_all());
+        written.map_err(|error| write_error(path, error))?;
+        Ok(Writer { path: path.into(), file, length: head.len() as u64, chain, complete: false })
     }
 
     /// Goes on with the log of an interrupted evaluation, which must be of this header; what a kill cut short is removed. One
-    /// that was interrupted before there was a log begins.
+    /// that was interrupted before there was a log, or all of its header, begins.
     ///
     /// # Errors
     /// [`Error::Io`]; as [`Log::from_bytes`]; [`Error::File`] where it is of another evaluation, or another program writes it.
@@ -46,8 +47,16 @@ impl Writer {
             let writer = Writer::create(path, header)?;
             return Ok((writer, Log::read(path)?));
         }
-        let file = open(path)?;
-        let log = Log::read(path)?;
+        let file = OpenOptions::new().append(true).open(path).map_err(|error| write_error(path, error))?;
+        alone(&file, path)?;
+        let bytes = std::fs::read(path).map_err(|e| Error::io(path, "could not read the evaluation", e))?;
+        let head = head(header)?;
+        if bytes.len() < head.0.len() && head.0.starts_with(&bytes) {
+            file.set_len(0).map_err(|error| write_error(path, error))?;
+            let writer = Writer::begin(path, file, head)?;
+            return Ok((writer, Log::read(path)?));
+        }
+        let log = Log::from_bytes(path, &bytes)?;
         if let Some(other) = difference(&log.header, header) {
             let why = format!(
                 "is of an evaluation with {other}: put back what it began with, or start another one in a new folder"
@@ -107,11 +116,12 @@ fn record(chain: &Hash, contents: &[u8]) -> Result<(Vec<u8>, Hash)> {
     Ok(([&length.to_le_bytes()[..], contents, &chain].concat(), chain))
 }
 
-/// Opens a log to add to it, which no other program does meanwhile.
-fn open(path: &Path) -> Result<File> {
-    let file = OpenOptions::new().append(true).open(path).map_err(|error| write_error(path, error))?;
-    alone(&file, path)?;
-    Ok(file)
+/// What a log of this header begins with, and the chain's link after it.
+fn head(header: &Header) -> Result<(Vec<u8>, Hash)> {
+    let contents = serde_json::to_vec(header)
+        .map_err(|e| Error::Unsupported(format!("header of an evaluation: {e}")))?;
+    let (record, chain) = record(&first_link(), &contents)?;
+    Ok(([MAGIC, &record[..]].concat(), chain))
 }
 
 /// What the first of two evaluations has that the second has not.
@@ -250,8 +260,10 @@ mod tests {
     fn a_log_cut_anywhere_is_gone_on_with_to_the_same_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let (path, whole, ends) = written(folder.path());
-        for cut in ends[0]..whole.len() {
+        for cut in 0..whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
+            // Before the end of its header it is no log yet.
+            assert_eq!(Log::read(&path).is_ok(), cut >= ends[0], "cut at {cut}");
             let (mut writer, log) = Writer::resume(&path, &header()).unwrap();
             assert_eq!(log.units.len(), ends[1..].iter().filter(|&&end| end <= cut).count(), "cut at {cut}");
             assert!(!log.complete);
@@ -261,13 +273,13 @@ mod tests {
             writer.end().unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), whole, "cut at {cut}");
         }
-        // Nothing is ever written of a log before all of its header.
         std::fs::remove_file(&path).unwrap();
         let (_, log) = Writer::resume(&path, &header()).unwrap();
         assert!(log.units.is_empty() && std::fs::read(&path).unwrap() == whole[..ends[0]]);
-        for cut in 0..ends[0] {
-            assert!(Log::from_bytes(&path, &whole[..cut]).is_err(), "cut at {cut}");
-        }
+        // What is no beginning of this log is left alone.
+        std::fs::write(&path, "notes").unwrap();
+        assert!(Writer::resume(&path, &header()).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"notes");
     }
 
     #[test]
