@@ -2,7 +2,7 @@
 //! parameter-free attacks", algorithm 1) in Linf and L2, as `auto-attack/autoattack/autopgd_base.py` runs it.
 
 use super::losses::{View, target_of_run};
-use super::{ApgdL1, Loss, Norm, Search, Site, ThreatModel};
+use super::{ApgdL1, Loss, Norm, Search, Site, ThreatModel, counted};
 use crate::shape::Shape;
 use crate::tape::{Purpose, Var};
 
@@ -65,13 +65,12 @@ impl Apgd {
 
     /// Its line in any norm, with what is particular of one.
     pub(super) fn line_with(&self, more: &str) -> String {
-        let mut line = format!("{}, {}, {} steps{more}", self.named(), self.threat, self.steps);
+        let mut line = format!("{}, {}, {}{more}", self.named(), self.threat, counted(self.steps, "step"));
         if self.loss != Loss::CrossEntropy {
             line += &format!(", {}", self.loss.describe(self.classes));
         }
         if self.loss.is_targeted() {
-            let s = if self.target_count() == 1 { "" } else { "s" };
-            line += &format!(", {} target{s}", self.target_count());
+            line += &format!(", {}", counted(self.target_count(), "target"));
         }
         line
     }

@@ -119,7 +119,10 @@ mod tests {
         assert_eq!(of(AutoAttack::Standard), [ce.clone(), t.clone(), fab_t.clone()]);
         let [dlr, fab, nine] = [row("APGD-DLR", 1, 5), row("FAB", 1, 5), row("APGD-T", 9, 1)];
         assert_eq!(of(AutoAttack::Plus), [ce.clone(), dlr, fab, nine, fab_t]);
-        assert_eq!(of(AutoAttack::Rand), [row("APGD-CE", 1, 1), row("APGD-DLR", 1, 1)]);
+        assert_eq!(
+            of(AutoAttack::Rand),
+            [row("APGD-CE (20 passes)", 1, 1), row("APGD-DLR (20 passes)", 1, 1)]
+        );
         assert_eq!(of(AutoAttack::Fast), [ce, t]);
     }
 }

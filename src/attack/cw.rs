@@ -10,7 +10,7 @@
 
 use super::boundary::norm;
 use super::losses::margin;
-use super::{Norm, Search, Site, ThreatModel};
+use super::{Norm, Search, Site, ThreatModel, counted};
 use crate::tape::Var;
 
 /// The attack of Carlini and Wagner, under L2.
@@ -57,7 +57,10 @@ impl Search for Cw {
     fn line(&self) -> String {
         let Cw { threat, steps, rounds, c, kappa, learning_rate } = self;
         let search = if *rounds > 1 { format!(", {rounds} rounds") } else { String::new() };
-        format!("CW, {threat}, {steps} steps{search}, c {c}, kappa {kappa}, learning rate {learning_rate}")
+        format!(
+            "CW, {threat}, {}{search}, c {c}, kappa {kappa}, learning rate {learning_rate}",
+            counted(*steps, "step")
+        )
     }
 
     fn steps(&self) -> usize {

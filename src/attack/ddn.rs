@@ -6,7 +6,7 @@
 //! Foolbox's. Where there is no gradient nothing moves (Foolbox goes a random way).
 
 use super::boundary::norm;
-use super::{Norm, Search, Site, ThreatModel};
+use super::{Norm, Search, Site, ThreatModel, counted};
 use std::f64::consts::PI;
 
 /// DDN.
@@ -38,7 +38,7 @@ impl Search for Ddn {
 
     fn line(&self) -> String {
         let Ddn { threat, steps, gamma, first_radius } = self;
-        format!("DDN, {threat}, {steps} steps, gamma {gamma}, first radius {first_radius}")
+        format!("DDN, {threat}, {}, gamma {gamma}, first radius {first_radius}", counted(*steps, "step"))
     }
 
     fn steps(&self) -> usize {

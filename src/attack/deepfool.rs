@@ -5,7 +5,7 @@
 //! stays. Of more than ten classes those of the ten largest logits are looked at.
 
 use super::boundary::{self, dual_norm};
-use super::{Norm, Search, Site, ThreatModel};
+use super::{Norm, Search, Site, ThreatModel, counted};
 
 /// Steps over the nearest boundary.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ impl Search for DeepFool {
     }
 
     fn line(&self) -> String {
-        format!("DeepFool, {}, {} steps, overshoot {}", self.threat, self.steps, self.overshoot)
+        format!("DeepFool, {}, {}, overshoot {}", self.threat, counted(self.steps, "step"), self.overshoot)
     }
 
     fn steps(&self) -> usize {

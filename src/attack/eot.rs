@@ -21,7 +21,7 @@ pub struct Eot {
 
 impl Search for Eot {
     fn name(&self) -> String {
-        self.search.name()
+        format!("{} ({} passes)", self.search.name(), self.passes)
     }
 
     fn threat(&self) -> &ThreatModel {

@@ -11,7 +11,7 @@
 use super::boundary::{self, CANDIDATES};
 use super::hyperplane::towards_hyperplane;
 use super::losses::target_of_run;
-use super::{Norm, Search, Site, ThreatModel};
+use super::{Norm, Search, Site, ThreatModel, counted};
 use crate::shape::Shape;
 use crate::tape::{Purpose, Var};
 
@@ -53,11 +53,11 @@ impl Search for Fab {
 
     fn line(&self) -> String {
         let which = match (self.targeted, self.runs(self.classes)) {
-            (true, targets) => format!(", {targets} target{}", if targets == 1 { "" } else { "s" }),
+            (true, targets) => format!(", {}", counted(targets as usize, "target")),
             (false, _) if self.classes > CANDIDATES => format!(", nearest of {CANDIDATES} classes"),
             (false, _) => String::new(),
         };
-        format!("{}, {}, {} steps{which}", self.name(), self.threat, self.steps)
+        format!("{}, {}, {}{which}", self.name(), self.threat, counted(self.steps, "step"))
     }
 
     fn steps(&self) -> usize {

@@ -9,7 +9,7 @@
 use super::boundary::{dual_norm, norm};
 use super::ddn::cosine;
 use super::losses::margin;
-use super::{Search, Site, ThreatModel};
+use super::{Search, Site, ThreatModel, counted};
 
 /// FMN.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ impl Search for Fmn {
 
     fn line(&self) -> String {
         let Fmn { threat, steps, gamma, step_size } = self;
-        format!("FMN, {threat}, {steps} steps, gamma {gamma}, step {step_size}")
+        format!("FMN, {threat}, {}, gamma {gamma}, step {step_size}", counted(*steps, "step"))
     }
 
     fn steps(&self) -> usize {

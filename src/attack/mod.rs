@@ -76,6 +76,11 @@ pub use verdicts::{Adversarial, Observer, Verdicts, Witness};
 
 use crate::tape::{Draw, Purpose, Var};
 
+/// "1 step", "2 steps".
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// The loss whose gradient by the image an attack follows upwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ascent {

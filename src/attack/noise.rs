@@ -1,6 +1,6 @@
 //! Noise: random points of the ball, the baseline that every attack has to beat (under Linf, uniform noise).
 
-use super::{Search, Site, ThreatModel};
+use super::{Search, Site, ThreatModel, counted};
 use crate::tape::Purpose;
 
 /// So many random points of the ball, clipped to the box; the first that is misclassified is kept.
@@ -22,8 +22,7 @@ impl Search for Noise {
     }
 
     fn line(&self) -> String {
-        let s = if self.draws == 1 { "" } else { "s" };
-        format!("uniform noise, {}, {} draw{s}", self.threat, self.draws)
+        format!("uniform noise, {}, {}", self.threat, counted(self.draws, "draw"))
     }
 
     fn steps(&self) -> usize {

@@ -34,26 +34,21 @@ const fn named(
 /// Every attack, in the order it is listed in: a line each.
 const REGISTRY: &[Named] = &[
     named("noise", "random points of the ball; noise-N draws", &[RESTARTS], noise),
-    named("fgsm", "one step of epsilon", &[PASSES, RESTARTS], fgsm),
+    named("fgsm", "one step of epsilon", &[PASSES], fgsm),
     named("fgsm-rs", "one step of 1.25 epsilon from a random start", &[STEP, PASSES, RESTARTS], fgsm_rs),
     named("r-fgsm", "one step from a random corner (Linf)", &[PASSES, RESTARTS], r_fgsm),
     named("pgd", "projected gradient descent; pgd-STEPS", &[STEP, START, PASSES, RESTARTS], pgd),
-    named("bim", "PGD from the image itself; bim-STEPS", &[STEP, PASSES, RESTARTS], bim),
+    named("bim", "PGD from the image itself; bim-STEPS", &[STEP, PASSES], bim),
     named("tpgd", "PGD on KL away from the clean prediction; tpgd-STEPS", &[STEP, PASSES, RESTARTS], tpgd),
-    named("mi-fgsm", "ascent with momentum; mi-fgsm-STEPS", &[STEP, DECAY, PASSES, RESTARTS], mi_fgsm),
-    named(
-        "ni-fgsm",
-        "ascent with Nesterov momentum; ni-fgsm-STEPS",
-        &[STEP, DECAY, PASSES, RESTARTS],
-        ni_fgsm,
-    ),
+    named("mi-fgsm", "ascent with momentum; mi-fgsm-STEPS", &[STEP, DECAY, PASSES], mi_fgsm),
+    named("ni-fgsm", "ascent with Nesterov momentum; ni-fgsm-STEPS", &[STEP, DECAY, PASSES], ni_fgsm),
     named("square", "random search by windows (Linf, L2); square-QUERIES", &[PASSES, RESTARTS], square),
     named("fab-t", "minimum norm, up to nine target classes; fab-t-STEPS", &[LOOKS, PASSES, RESTARTS], fab_t),
     named("fab", "minimum norm, the nearest class at every step; fab-STEPS", &[LOOKS, PASSES, RESTARTS], fab),
-    named("deepfool", "minimum norm (L2, Linf); deepfool-STEPS", &[OVERSHOOT, PASSES, RESTARTS], deepfool),
-    named("ddn", "minimum norm (L2); ddn-STEPS", &[GAMMA, RADIUS, PASSES, RESTARTS], ddn),
-    named("fmn", "minimum norm; fmn-STEPS", &[GAMMA, STEP, PASSES, RESTARTS], fmn),
-    named("cw", "minimum norm (L2); cw-STEPS", &[ROUNDS, C, KAPPA, RATE, PASSES, RESTARTS], cw),
+    named("deepfool", "minimum norm (L2, Linf); deepfool-STEPS", &[OVERSHOOT, PASSES], deepfool),
+    named("ddn", "minimum norm (L2); ddn-STEPS", &[GAMMA, RADIUS, PASSES], ddn),
+    named("fmn", "minimum norm; fmn-STEPS", &[GAMMA, STEP, PASSES], fmn),
+    named("cw", "minimum norm (L2); cw-STEPS", &[ROUNDS, C, KAPPA, RATE, PASSES], cw),
     named("apgd-ce", "APGD on cross-entropy; apgd-ce-STEPS", &[PASSES, RESTARTS], apgd_ce),
     named(
         "apgd-dlr",
@@ -75,8 +70,8 @@ pub fn names() -> Vec<(&'static str, String)> {
 }
 
 /// The attack that `text` asks for, on a network of so many classes: a name of [`names`], its number of steps (queries,
-/// draws) where one is given behind a dash, and options behind a colon. Every single attack has the option `restarts`, and all
-/// but noise `passes` ([`Eot`]).
+/// draws) where one is given behind a dash, and options behind a colon. Those that start at
+/// random have the option `restarts`, all single ones but noise `passes` ([`Eot`]).
 ///
 /// # Errors
 /// An unknown name or option, with the nearest known one; an option that is given twice, or whose value is none of those
@@ -109,8 +104,16 @@ pub fn by_name(text: &str, threat: &ThreatModel, classes: usize) -> Result<Suite
     }
     let asked = Asked { name: entry.name, threat, classes, steps, given };
     let mut suite = (entry.make)(&asked)?;
-    if suite.attacks.len() == 1 {
+    if let [attack] = &suite.attacks[..] {
         let passes = asked.whole(PASSES, 1);
+        if asked.whole(RESTARTS, 1) > 1 && !attack.search.is_random() {
+            let why = "it draws no random numbers, so that every restart is the first one again";
+            return Err(Error::argument(
+                format!("restarts of {}", entry.name),
+                asked.whole(RESTARTS, 1),
+                why,
+            ));
+        }
         let as_asked = |Entry { search, restarts }| {
             let search = if passes > 1 { Box::new(Eot { search, passes }) } else { search };
             Entry::new(search, asked.whole(RESTARTS, restarts as usize) as u32)
@@ -444,6 +447,8 @@ mod tests {
             ("fgsm-3", "one step"),
             ("pgd:stp=1", "did you mean `step`"),
             ("noise:restart=1", "did you mean `restarts`"),
+            ("bim:restarts=2", "known are step, passes"),
+            ("pgd:start=none,restarts=2", "draws no random numbers"),
             ("autoattack:version=fats", "did you mean `fast`"),
             ("autoattack:restarts=2", "known are version"),
             ("pgd:class=3", "train --turn"),
@@ -508,7 +513,7 @@ mod tests {
             ("pgd-99999999999999999999999", "whole number from 1 to 1000000"),
             ("apgd-t-0", "steps of apgd-t: `0`"),
             ("cw-20000:rounds=100", "steps of cw, all rounds together: `2000000`"),
-            ("fgsm:restarts=0", "restarts of fgsm: `0`: must be a whole number from 1 to 10000"),
+            ("pgd:restarts=0", "restarts of pgd: `0`: must be a whole number from 1 to 10000"),
             ("pgd:restarts=4294967296", "restarts of pgd"),
             ("pgd:step=0.1,step=0.2", "given twice"),
             ("pgd:step", "step of pgd: ``"),

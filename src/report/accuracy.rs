@@ -41,7 +41,10 @@ impl Accuracy {
         let (n, p) = (self.total as f64, self.fraction());
         let centre = (p + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
         let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
-        ((centre - half).max(0.0), (centre + half).min(1.0))
+        // All and nothing are ends of their intervals, which rounding would miss by a hair.
+        let low = if self.correct == 0 { 0.0 } else { (centre - half).max(0.0) };
+        let high = if self.correct == self.total { 1.0 } else { (centre + half).min(1.0) };
+        (low, high)
     }
 }
 

@@ -147,7 +147,8 @@ impl Histogram<'_> {
         let to_x = |value: f64| self.x + (value - low) / (high - low) * self.width;
         let counts: Vec<Vec<f64>> =
             self.samples.iter().map(|sample| shares(sample.values, low, high)).collect();
-        let most = counts.iter().flatten().fold(0.0, |most: f64, &share| most.max(share)).max(1e-9);
+        // With room above for what the samples are called.
+        let most = 1.15 * counts.iter().flatten().fold(0.0, |most: f64, &share| most.max(share)).max(1e-9);
         canvas.text(self.heading, self.x - 56.0, self.y - 40.0, Align::Left, HEADING);
         let step = nice_step(100.0 * most, 4.0);
         for i in 0..=(100.0 * most / step) as usize {
@@ -185,7 +186,11 @@ impl Histogram<'_> {
             let mut values = sample.values.to_vec();
             values.sort_by(f64::total_cmp);
             let median = values.get(values.len() / 2).copied().unwrap_or(0.0);
-            let text = format!("{}, median {}", sample.name, super::compact(median));
+            let mut text = format!("{}, median {}", sample.name, super::compact(median));
+            if self.zero {
+                let below = values.iter().filter(|&&value| value < 0.0).count() as f64;
+                text += &format!(", {:.1} % below 0", 100.0 * below / values.len().max(1) as f64);
+            }
             canvas.text(&text, self.x + self.width, self.y - 14.0 + 20.0 * row as f64, Align::Right, kind);
         }
     }
@@ -204,8 +209,19 @@ impl Histogram<'_> {
         else {
             return (0.0, 1.0);
         };
-        if last > first { (first, last) } else { (first - 0.5, first + 0.5) }
+        let (low, high) = if last > first { (first, last) } else { (first - 0.5, first + 0.5) };
+        match self.zero && low < 0.0 && high > 0.0 {
+            true => around_zero(low, high),
+            false => (low, high),
+        }
     }
+}
+
+/// A little more than from `low` to `high`, so that 0 is between two bins and not in one.
+fn around_zero(low: f64, high: f64) -> (f64, f64) {
+    let bin = (high - low) / (BINS - 1) as f64;
+    let low = (low / bin).floor() * bin;
+    (low, low + BINS as f64 * bin)
 }
 
 /// Share of the values in each bin; those beyond an end, and what is no number, in the nearest.
@@ -228,5 +244,21 @@ mod tests {
         let shares = shares(&values, 0.0, 1.0);
         assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-12);
         assert_eq!((shares[0], shares[BINS / 2], shares[BINS - 1]), (0.5, 0.125, 0.375));
+    }
+
+    #[test]
+    fn no_bin_has_values_on_both_sides_of_0() {
+        for (low, high) in [(-1.0, 2.0), (-0.013, 7.9), (-30.0, 0.2), (-1e-3, 1e-3)] {
+            let (from, to) = around_zero(low, high);
+            let bin = (to - from) / BINS as f64;
+            assert!(
+                from <= low && to >= high && to - from < 1.1 * (high - low),
+                "{low} to {high}: {from} to {to}"
+            );
+            assert!(
+                (from / bin - (from / bin).round()).abs() < 1e-9,
+                "{low} to {high}: {from}, bins of {bin}"
+            );
+        }
     }
 }

@@ -202,7 +202,9 @@ pub fn take(
         fit.misshapen(dict, params).filter(|(param, _)| !redrawn(param)).collect();
     if !misshapen.is_empty() {
         let hint = match misshapen.iter().all(|(param, _)| is_last(&param.name)) {
-            true => "; for another number of classes draw the last layer anew (--weights-head redraw)",
+            true => {
+                "; to train on another number of classes draw the last layer anew (train --weights-head redraw)"
+            }
             false => "",
         };
         let what: Vec<&str> = misshapen.iter().map(|(_, text)| text.as_str()).collect();

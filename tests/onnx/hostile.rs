@@ -115,6 +115,25 @@ fn what_is_made_here_is_a_file() {
 }
 
 #[test]
+fn nodes_that_were_exported_as_in_training_are_told() {
+    let vectors: Vec<Vec<u8>> =
+        ["g", "b", "m", "v"].iter().map(|name| floats(name, &[2], &[1.0, 2.0])).collect();
+    let norm = |mode: &[Vec<u8>]| node("BatchNormalization", &["x", "g", "b", "m", "v"], &["r"], mode);
+    let drops = |rate: f32, on: u8| {
+        let constants = [floats("rate", &[], &[rate]), tensor("on", &[], 9, &[on])];
+        [constants.concat(), node("Dropout", &["r", "rate", "on"], &["d"], &[])].concat()
+    };
+    let told = |mode: &[Vec<u8>], dropout: Vec<u8>| {
+        let file = between(&[vectors.concat(), norm(mode), dropout, flatten("d")]);
+        Onnx::from_bytes(&file).unwrap().exported_in_training().len()
+    };
+    assert_eq!(told(&[], drops(0.5, 0)), 0);
+    assert_eq!(told(&[int("training_mode", 0)], drops(0.0, 1)), 0);
+    assert_eq!(told(&[int("training_mode", 1)], drops(0.5, 0)), 1);
+    assert_eq!(told(&[int("training_mode", 1)], drops(0.5, 1)), 2);
+}
+
+#[test]
 fn what_is_no_onnx_file_is_refused() {
     refused(b"", &["opset"]);
     refused(b"PK\x03\x04 hello, this is something else", &["not a whole ONNX file"]);

@@ -8,7 +8,7 @@ use adamant::nn::architectures::Mlp;
 use adamant::nn::{Architecture, Mode, Params, architectures};
 use adamant::philox;
 use adamant::report::evaluation::{
-    self, Assessment, Attacked, Attempt, Outcome, Outcomes, Part, Passes, Subject, Writer,
+    self, Assessment, Attacked, Attempt, Header, Outcome, Outcomes, Part, Passes, Subject, Writer,
 };
 use adamant::report::honesty::{self, Flag, Kind, Suspect};
 use adamant::tape::Purpose;
@@ -103,10 +103,10 @@ struct Case {
     examples: u32,
 }
 
-/// What was evaluated: which examples stand, and what the attacks say of each other.
+/// What was evaluated: which examples stand, and the suite of attacks with what became of each under it, where it was one.
 struct Evaluated {
     standing: Vec<bool>,
-    flags: Vec<Flag>,
+    suite: Option<(Header, Outcomes, Vec<Box<dyn Search>>)>,
 }
 
 impl Case {
@@ -159,7 +159,7 @@ impl Case {
             });
             standing.iter_mut().zip(&verdicts.robust).for_each(|(all, one)| *all &= one);
         }
-        Evaluated { standing, flags: Vec::new() }
+        Evaluated { standing, suite: None }
     }
 
     /// An evaluation as `evaluate` makes it by a suite of these attacks, each on what those before it left.
@@ -182,14 +182,13 @@ impl Case {
             let mut writer = Writer::create(&folder.path().join("log"), &header).unwrap();
             let units = assessment.run(store, &mut writer, Vec::new(), &mut evaluation::Silent).unwrap();
             let outcomes = Outcomes::of(&header, &units);
-            let searches = assessment.attempts.iter().map(|attempt| attempt.search.as_ref());
-            let flag = honesty::counted(&header, &outcomes, searches, self.data.kind());
-            Evaluated { standing: outcomes.worst.standing.clone(), flags: flag.into_iter().collect() }
+            let searches = assessment.attempts.into_iter().map(|attempt| attempt.search).collect();
+            Evaluated { standing: outcomes.worst.standing.clone(), suite: Some((header, outcomes, searches)) }
         })
     }
 
-    /// What is said of an evaluation that left these examples, and of images that were made on the standard network.
-    fn transferred(&self, standing: &[bool]) -> Option<Flag> {
+    /// What an evaluation that left these examples found, and images that were made on the standard network.
+    fn transferred(&self, standing: &[bool]) -> (Header, Outcomes) {
         let folder = tempfile::tempdir().unwrap();
         let other = Case { threat: self.threat.clone(), ..Case::of(standard()) };
         other.with(|other, _| {
@@ -211,17 +210,15 @@ impl Case {
                 let own = Outcome { standing: standing.to_vec(), ..outcomes.attacks[0].clone() };
                 header.attacks.push(Attacked { from: None, ..header.attacks[1].clone() });
                 outcomes.attacks.push(own);
-                honesty::transferred(&header, &outcomes, self.data.kind())
+                (header, outcomes)
             })
         })
     }
 
     /// The flags that `checks` raises after an evaluation, and its own.
     fn flags(&self, evaluated: Evaluated, transferred: bool, checks: Checks) -> Vec<Flag> {
-        let Evaluated { standing, mut flags } = evaluated;
-        if transferred {
-            flags.extend(self.transferred(&standing));
-        }
+        let Evaluated { standing, suite } = evaluated;
+        let transferred = transferred.then(|| self.transferred(&standing));
         self.with(|subject, store| {
             let passes = Passes::compile(store, subject.classifier(), 32).unwrap();
             // Square is made for two norms.
@@ -241,9 +238,17 @@ impl Case {
                 ],
                 seed: seed_of(0, 99),
             };
+            let (mut flags, kind) = (Vec::new(), self.data.kind());
+            if let Some((header, outcomes, searches)) = &suite {
+                let searches = searches.iter().map(|search| search.as_ref());
+                flags.extend(honesty::counted(header, outcomes, searches, kind, Some(&suspect)).unwrap());
+            }
+            if let Some((header, outcomes)) = &transferred {
+                flags.extend(honesty::transferred(header, outcomes, kind, Some(&suspect)).unwrap());
+            }
             flags.extend(checks(&suspect));
-        });
-        flags
+            flags
+        })
     }
 }
 
@@ -255,6 +260,10 @@ fn cheap(suspect: &Suspect<'_>) -> Vec<Flag> {
 
 fn costly(suspect: &Suspect<'_>) -> Vec<Flag> {
     honesty::costly(suspect, |_, _, _| {}).unwrap()
+}
+
+fn nothing(_: &Suspect<'_>) -> Vec<Flag> {
+    Vec::new()
 }
 
 fn all(suspect: &Suspect<'_>) -> Vec<Flag> {
@@ -320,7 +329,7 @@ fn defences_that_mislead_attacks_are_flagged_by_other_attacks() {
 fn what_a_suite_with_square_finds_by_square_alone_is_flagged() {
     let suite = ["apgd-ce", "apgd-t", "fab-t-20", "square-500"];
     let case = Case::broken(Defence::Quantised, standard());
-    is_flagged(&case.by_suite(&suite).flags, Kind::BlackBox);
+    is_flagged(&case.flags(case.by_suite(&suite), false, nothing), Kind::BlackBox);
     // Of a healthy network Square finds little or nothing more, and no check finds anything after it.
     let case = Case::of(hardened());
     let evaluated = case.by_suite(&suite);
@@ -366,6 +375,23 @@ fn an_evaluation_that_has_not_converged_is_flagged() {
     is_flagged(&flags, Kind::MoreSteps);
     // That one step was not enough says nothing of gradients, though Square finds more than it.
     assert!(!kinds(&flags).contains(&Kind::BlackBox), "{:?}", kinds(&flags));
+}
+
+#[test]
+fn attacks_by_gradients_that_were_but_weak_are_no_sign_of_masked_gradients() {
+    // Square, and images of another network, find what a small step of one gradient does not; PGD finds it too.
+    let case = Case::of(standard());
+    let evaluated = case.by_suite(&["tpgd-1:step=0.001", "square-300"]);
+    let Some((header, outcomes, searches)) = &evaluated.suite else { unreachable!() };
+    let alone = honesty::counted(header, outcomes, searches.iter().map(|s| s.as_ref()), "images", None);
+    assert_eq!(alone.unwrap().unwrap().kind, Kind::BlackBox);
+    assert_eq!(kinds(&case.flags(evaluated, false, nothing)), []);
+    let case = Case::of(hardened());
+    let evaluated = case.by(&["noise-1"]);
+    let (header, outcomes) = case.transferred(&evaluated.standing);
+    let alone = honesty::transferred(&header, &outcomes, "images", None);
+    assert_eq!(alone.unwrap().unwrap().kind, Kind::Transfer);
+    assert_eq!(kinds(&case.flags(evaluated, true, nothing)), []);
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn suite(name: &str, threat: &ThreatModel, classes: usize) -> Result<Suite> {
 }
 
 /// The attacks that `name` asks for: one, or those of a suite. A single one has as many restarts as are asked for here,
-/// unless its name asks for more.
+/// unless its name says how many.
 pub(crate) fn attempts(
     name: &str,
     threat: &ThreatModel,
@@ -37,11 +37,12 @@ pub(crate) fn attempts(
     part: Part,
 ) -> Result<Vec<Attempt>> {
     let suite = suite(name, threat, classes)?;
+    let says = name.contains("restarts=");
     let several = suite.attacks.len() > 1;
     let (name, entries) = (suite.name, suite.attacks.into_iter().enumerate());
     let attempt = |(place, entry): (usize, adamant::attack::Entry)| Attempt {
         search: entry.search,
-        restarts: if several { entry.restarts } else { entry.restarts.max(restarts) },
+        restarts: if several || says { entry.restarts } else { restarts },
         suite: several.then(|| name.clone()),
         goes_on: place > 0,
         place,

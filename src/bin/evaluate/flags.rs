@@ -55,7 +55,8 @@ pub(crate) struct Flags {
     /// Radius of the perturbation in pixel values (0 to 1): a fraction as 8/255, or a decimal [default: as in training]
     #[arg(long, help_heading = HOW, allow_hyphen_values = true)]
     pub(crate) epsilon: Option<String>,
-    /// Runs of attacks with random starts, each on what still stands [default: 1]
+    /// Runs of attacks with random starts whose names say no other number (pgd-40:restarts=5), each on what still stands
+    /// [default: 1]
     #[arg(long, help_heading = HOW, value_name = "RUNS")]
     pub(crate) restarts: Option<u32>,
     /// Images that are attacked at once: to the CPU's verdicts it is all one. A run of an attack is saved after four such

@@ -111,9 +111,7 @@ fn evaluate(
     let device = flags.machine.device()?;
     say!("data      {}: {} of {} test {}", data.name, assessment.examples.len(), data.len(), data.kind());
     say!("model     {}, {} parameters, from {}", subject.name, subject.params.count(), model.file.display());
-    if let Some(opened) = &model.opened {
-        say!("          {opened}");
-    }
+    model.said.iter().for_each(|line| say!("          {line}"));
     if model.dummies {
         say!("          {}", results::WHY_COLLAPSED);
     }

@@ -88,9 +88,11 @@ impl Measure<'_> {
         extras.checked = Some(if costly { count } else { 0 });
         extras.flags = honesty::cheap(&suspect)?;
         let searches = self.attempts.iter().map(|attempt| attempt.search.as_ref());
-        extras.flags.extend(honesty::counted(header, self.outcomes, searches, subject.data.kind()));
-        extras.flags.extend(honesty::curves(header, self.outcomes, subject.data.kind()));
-        extras.flags.extend(honesty::transferred(header, self.outcomes, subject.data.kind()));
+        let (kind, outcomes) = (subject.data.kind(), self.outcomes);
+        let held = costly.then_some(&suspect);
+        extras.flags.extend(honesty::counted(header, outcomes, searches, kind, held)?);
+        extras.flags.extend(honesty::curves(header, outcomes, kind));
+        extras.flags.extend(honesty::transferred(header, outcomes, kind, held)?);
         if costly {
             extras.flags.extend(honesty::costly(&suspect, |what, done, all| {
                 bar.working(&format!("checks: {what}"), done as u64, all as u64);

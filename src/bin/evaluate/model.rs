@@ -26,8 +26,9 @@ pub(crate) struct Model {
     /// Whether each class has a second output, and the network is judged by what they collapse to.
     pub(crate) dummies: bool,
     pub(crate) data: Rc<Data>,
-    /// Where in the file the weights were, and what else it holds, where it holds more than them.
-    pub(crate) opened: Option<String>,
+    /// What is to be known of how it was read, a line each: where in the file the weights were, what pixels it takes, what it
+    /// does otherwise than it was exported.
+    pub(crate) said: Vec<String>,
 }
 
 impl Model {
@@ -57,7 +58,15 @@ impl Model {
             Error::argument("data", "none", "say by --data what the network is to be tested on")
         })?;
         let size = request.image_size.or(recipe.as_ref().map(|recipe| recipe.image_size)).unwrap_or(0);
-        let data = Rc::new(data::load_sized(spec, size)?);
+        let data = data::load_sized(spec, size).map_err(|error| match error {
+            Error::Argument { what, value, why } if request.data.is_none() => {
+                let why =
+                    format!("{why}. The network's recipe names it: say by --data where those data are here");
+                Error::Argument { what, value, why }
+            }
+            other => other,
+        });
+        let data = Rc::new(data?);
         if !place.is_dir() && Onnx::is_file(&place)? {
             for (flag, given) in [("model", &request.model), ("weights-names", &request.weights_names)] {
                 if let Some(given) = given {
@@ -119,10 +128,25 @@ impl Model {
             None => (architectures::by_name(&name, image, classes)?, false),
         };
         let params = Params::of(network.as_ref())?;
-        let weights = weights::take(&mut dict, network.as_ref(), &params, &taking)?;
-        let (opened, name) = (opened(&dict), network.name());
+        let weights = weights::take(&mut dict, network.as_ref(), &params, &taking).map_err(|error| {
+            let ([rows, columns, channels], kind) = (image, data.test.kind());
+            match error {
+                Error::File { path, why } => {
+                    let why = format!(
+                        "{why}. (It is to take the {kind} of `{}`: {rows}x{columns} with {channels} channels, in {classes} \
+                         classes)",
+                        data.test.name
+                    );
+                    Error::File { path, why }
+                }
+                other => other,
+            }
+        })?;
+        let name = network.name();
         let identity = name.clone();
-        Ok(Model { file, identity, name, recipe, network, params, weights, dummies, data, opened })
+        let said =
+            opened(&dict).into_iter().chain(pixels(&dict, &name, &weights, recipe.is_some())).collect();
+        Ok(Model { file, identity, name, recipe, network, params, weights, dummies, data, said })
     }
 
     /// The network in an ONNX file, which says all of it.
@@ -139,9 +163,33 @@ impl Model {
         let bytes = std::fs::read(&file).map_err(|e| Error::io(&file, "could not read the network", e))?;
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let identity = format!("ONNX {}", files::sha256(&bytes));
+        let said = match network.exported_in_training() {
+            [] => Vec::new(),
+            [first, ..] => vec![format!(
+                "note: {} of its nodes were exported as in training (`{first}`): they are evaluated as in use, batch norms by \
+                 their running statistics, dropout without dropping",
+                network.exported_in_training().len()
+            )],
+        };
         let network = Box::new(network);
-        let (recipe, dummies, opened) = (None, false, None);
-        Ok(Model { file, identity, name, recipe, network, params, weights, dummies, data, opened })
+        let (recipe, dummies) = (None, false);
+        Ok(Model { file, identity, name, recipe, network, params, weights, dummies, data, said })
+    }
+}
+
+/// What pixels a network of this name takes: normalisation is often no part of a file of weights, and then is guessed or left
+/// out. A network with a recipe was trained here, as it is.
+fn pixels(dict: &StateDict, name: &str, weights: &Weights, trained_here: bool) -> Option<String> {
+    let of = |what: &str| weights.iter().find(|(name, _)| name.ends_with(what)).map(|(_, values)| values);
+    match (of("normalize.mean"), of("normalize.std")) {
+        _ if trained_here || dict.tensors().any(|(name, _)| name.ends_with("normalize.mean")) => None,
+        (Some(mean), Some(std)) => Some(format!(
+            "note: pixels are normalised by mean {mean:?} and deviation {std:?}, the usual ones of such images: the file has none"
+        )),
+        _ => Some(format!(
+            "note: pixels go in as they are, from 0 to 1: where the network was trained on normalised ones, say --model \
+             {name}-normalized"
+        )),
     }
 }
 

@@ -86,6 +86,9 @@ impl Request {
     /// What the evaluation in this folder was asked for.
     pub(crate) fn read(folder: &Path) -> Result<Request> {
         let path = folder.join(FILE);
+        if !folder.exists() {
+            return Err(Error::file(folder, "there is no such folder: give that of an evaluation"));
+        }
         if !path.is_file() {
             let why = format!(
                 "holds no {FILE}, which says what was evaluated: give the folder of an evaluation; or, to verify a log that \
@@ -135,8 +138,15 @@ impl Request {
                 .to_vec(),
             _ => self.swept()?,
         };
-        radii.retain(|radius| radius.value() > 0.0);
+        for radius in &radii {
+            if radius.value() <= 0.0 {
+                let why = "must be above 0, where accuracy is that of clean images";
+                return Err(Error::argument("sweep of epsilon", format!("`{radius}`"), why));
+            }
+            within(threat.norm, radius)?;
+        }
         radii.sort_by(|a, b| a.value().total_cmp(&b.value()));
+        radii.dedup_by(|a, b| a.value() == b.value());
         Ok(radii)
     }
 
@@ -183,9 +193,13 @@ impl Request {
                 return Err(Error::argument("epsilon", "none", why));
             }
         };
-        // What training refuses is refused here.
-        Recipe { norm: norm.to_string(), epsilon: epsilon.text().into(), ..Recipe::default() }.threat()
+        within(norm, &epsilon)
     }
+}
+
+/// A radius that training takes.
+fn within(norm: Norm, epsilon: &Rational) -> Result<ThreatModel> {
+    Recipe { norm: norm.to_string(), epsilon: epsilon.text().into(), ..Recipe::default() }.threat()
 }
 
 /// The error of a part of a curve, with what to do where it is a network: a flag whose value may be left out takes its name.

@@ -54,9 +54,16 @@ pub(super) struct Builder<'t> {
     pub budget: Budget,
     /// Slots that are products with weights: what is added to one is a bias.
     pub products: HashSet<usize>,
+    /// Names of nodes that the file asks to do what they do in training.
+    pub training: Vec<String>,
 }
 
 impl Builder<'_> {
+    /// The node under way, as it is called.
+    pub fn scope(&self) -> &str {
+        &self.scope
+    }
+
     /// A step that makes a value of these extents and this order.
     pub fn apply(
         &mut self,
@@ -188,6 +195,7 @@ pub(super) fn network(bytes: Bytes, image: Option<[usize; 3]>) -> Result<Onnx, W
         elements: 0,
         budget: Budget(size + (1 << 20)),
         products: HashSet::new(),
+        training: Vec::new(),
     };
     let images = Activation { slot: 0, dims: vec![channels, rows, columns], order: Order::Image };
     let images = builder.reshaped(&images, taken.dims)?;
@@ -241,7 +249,8 @@ pub(super) fn network(bytes: Bytes, image: Option<[usize; 3]>) -> Result<Onnx, W
     let logits = builder.plain(&logits)?;
     let last = last.get(output).copied().unwrap_or_default().to_string();
     let name = if graph.name.is_empty() { "onnx".into() } else { graph.name.clone() };
-    Ok(Onnx { name, input: taken.input, classes, steps: builder.steps, output: logits.slot, last })
+    let (steps, training) = (builder.steps, builder.training);
+    Ok(Onnx { name, input: taken.input, classes, steps, output: logits.slot, last, training })
 }
 
 /// The value that a node makes.

@@ -71,6 +71,7 @@ pub struct Onnx {
     /// Which step's result is the logits, as in [`Step::inputs`].
     output: usize,
     last: String,
+    training: Vec<String>,
 }
 
 impl Onnx {
@@ -137,6 +138,12 @@ impl Onnx {
         // A header of safetensors, behind its length, which may be any number.
         let is_safetensors = matches!(start[..], [_, _, _, _, _, _, 0, 0, b'{', ..]);
         Ok(!is_safetensors && proto::begins(&start))
+    }
+
+    /// Names of the nodes that the file was exported with as in training: batch norms by the statistics of the batch, dropout
+    /// that drops. Here each does what the network that is built with it does ([`Mode`]).
+    pub fn exported_in_training(&self) -> &[String] {
+        &self.training
     }
 
     /// The operator that makes the output, past those that only give it another shape. `Softmax` says that what this

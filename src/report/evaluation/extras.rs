@@ -245,7 +245,7 @@ pub fn epsilon_curves(header: &Header, outcomes: &Outcomes) -> Vec<Curve> {
             let robust = Accuracy::new(standing as u64, outcome.distance.len() as u64);
             Point { at: radius, robust, attack: at }
         });
-        curves.push(Curve { name: header.attacks[at].name.clone(), points: points.collect() });
+        curves.push(Curve { name: attacked.within_suite(), points: points.collect() });
     }
     curves
 }

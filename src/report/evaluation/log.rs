@@ -121,6 +121,14 @@ impl Attacked {
     pub fn threat(&self) -> Result<ThreatModel> {
         Ok(ThreatModel { norm: self.norm.parse::<Norm>()?, epsilon: self.epsilon.parse::<Rational>()? })
     }
+
+    /// Its name behind that of its suite: "AutoAttack standard: FAB-T".
+    pub fn within_suite(&self) -> String {
+        match &self.suite {
+            Some(suite) => format!("{suite}: {}", self.name),
+            None => self.name.clone(),
+        }
+    }
 }
 
 /// A log as it was read.

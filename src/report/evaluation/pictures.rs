@@ -105,7 +105,15 @@ fn curves(
         let epsilon = header.attacks[0].threat()?.epsilon;
         Lines {
             heading: "Robust accuracy against epsilon",
-            below: &format!("epsilon ({}), with 95 % intervals", header.attacks[0].norm),
+            below: &format!(
+                "epsilon ({}){}",
+                header.attacks[0].norm,
+                match epsilons.iter().any(is_dense) {
+                    true if epsilons.iter().all(is_dense) => "; 95 % intervals are in curves.csv",
+                    true => ", with 95 % intervals where points are few",
+                    false => ", with 95 % intervals",
+                }
+            ),
             x,
             y: 160.0,
             width: 500.0,
@@ -134,13 +142,17 @@ fn curves(
     canvas.png()
 }
 
+/// Whether a curve has so many points that their intervals would be a band of strokes.
+fn is_dense(curve: &Curve) -> bool {
+    curve.points.len() > 20
+}
+
 fn line(curve: &Curve, color: RGBColor) -> Line {
     Line {
         name: curve.name.clone(),
         color,
         points: curve.points.iter().map(|point| (point.at, point.robust.percent())).collect(),
-        // Where points are dense their intervals would be a band of strokes.
-        intervals: match curve.points.len() > 20 {
+        intervals: match is_dense(curve) {
             true => Vec::new(),
             false => curve.points.iter().map(|point| interval(point.robust)).collect(),
         },
@@ -244,7 +256,13 @@ fn classes(titles: &Titles<'_>, results: &Results<'_>, data: &Dataset) -> Result
     let small = Type::new(if count > 20 { 11.0 } else { 14.0 }, INK);
     for (class, ((clean, worst), counts)) in results.by_class().into_iter().zip(&confusion).enumerate() {
         let y = top + row * class as f64;
-        let name = canvas.shorten(&data.class_names[class], 220.0, small);
+        // Where columns are too narrow for names they have numbers.
+        let numbered = format!("{class}  {}", data.class_names[class]);
+        let (name, short) = match count > 20 {
+            true => (&numbered, &class.to_string()),
+            false => (&data.class_names[class], &data.class_names[class]),
+        };
+        let name = canvas.shorten(name, 220.0, small);
         canvas.text(&name, left - 10.0, y + row / 2.0, Align::Right, small);
         canvas.rect(left, y + 2.0, bars * clean.fraction(), row / 2.0 - 2.0, CLEAN);
         canvas.rect(left, y + row / 2.0, bars * worst.fraction(), row / 2.0 - 2.0, ROBUST);
@@ -253,7 +271,7 @@ fn classes(titles: &Titles<'_>, results: &Results<'_>, data: &Dataset) -> Result
             _ => format!("{:.1} / {:.1} %", clean.percent(), worst.percent()),
         };
         canvas.text(&text, left + bars + 10.0, y + row / 2.0, Align::Left, Type::new(small.size, MUTED));
-        let short = canvas.shorten(&data.class_names[class], 52.0, small);
+        let short = canvas.shorten(short, 52.0, small);
         canvas.text(&short, matrix - 8.0, y + row / 2.0, Align::Right, small);
         let all = counts.iter().sum::<u64>().max(1) as f64;
         for (read, &times) in counts.iter().enumerate() {
@@ -273,12 +291,13 @@ fn classes(titles: &Titles<'_>, results: &Results<'_>, data: &Dataset) -> Result
             }
         }
     }
-    if count <= 20 {
-        for read in 0..count {
-            let name = canvas.shorten(&data.class_names[read], cell - 2.0, TICK);
-            let x = matrix + cell * (read as f64 + 0.5);
-            canvas.text(&name, x, top + row * count as f64 + 16.0, Align::Centre, TICK);
-        }
+    for read in 0..count {
+        let (name, kind) = match count <= 20 {
+            true => (canvas.shorten(&data.class_names[read], cell - 2.0, TICK), TICK),
+            false => (read.to_string(), Type::new(9.0, MUTED)),
+        };
+        let x = matrix + cell * (read as f64 + 0.5);
+        canvas.text(&name, x, top + row * count as f64 + 16.0, Align::Centre, kind);
     }
     let y = top + row * count as f64 + 60.0;
     let mut x = left;

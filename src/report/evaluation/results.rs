@@ -252,13 +252,14 @@ fn quantiles(values: &[f64]) -> Vec<f64> {
     [0.05, 0.25, 0.5, 0.75, 0.95].into_iter().filter_map(at).collect()
 }
 
-/// An accuracy with its interval.
+/// An accuracy with its interval, both null where there is nothing to be right of.
 fn accuracy(accuracy: Accuracy) -> Value {
     let (low, high) = accuracy.interval();
+    let any = accuracy.total > 0;
     json!({
         "correct": accuracy.correct,
         "total": accuracy.total,
-        "accuracy": accuracy.fraction(),
-        "interval_95": [low, high],
+        "accuracy": any.then(|| accuracy.fraction()),
+        "interval_95": any.then_some([low, high]),
     })
 }

@@ -48,17 +48,13 @@ fn columns<const A: usize, const B: usize>(before: [&str; A], after: [&str; B]) 
     before.into_iter().chain(after).map(String::from).collect()
 }
 
-/// The columns [`ACCURACY`].
+/// The columns [`ACCURACY`]; the last three are empty where there is nothing to be right of.
 fn fields(accuracy: Accuracy) -> [String; 5] {
     let (low, high) = accuracy.interval();
     let Accuracy { correct, total } = accuracy;
-    [
-        correct.to_string(),
-        total.to_string(),
-        accuracy.fraction().to_string(),
-        low.to_string(),
-        high.to_string(),
-    ]
+    let shares = [accuracy.fraction(), low, high];
+    let [share, low, high] = shares.map(|x| if total > 0 { x.to_string() } else { String::new() });
+    [correct.to_string(), total.to_string(), share, low, high]
 }
 
 fn with<const N: usize>(first: [String; N], accuracy: Accuracy) -> Vec<String> {
@@ -76,7 +72,12 @@ fn examples(results: &Results<'_>) -> Sheet {
     let (header, outcomes) = (results.header, results.outcomes);
     let attacks: Vec<usize> = header.part(Part::Attack).skip(1).collect();
     let mut columns = columns(["example", "label", "clean"], ["stands", "distance", "prediction"]);
-    columns.extend(attacks.iter().map(|&attack| header.attacks[attack].name.clone()));
+    for &attack in &attacks {
+        let (name, number) = (header.attacks[attack].within_suite(), columns.len());
+        // No two columns have one name.
+        let taken = columns.contains(&name);
+        columns.push(if taken { format!("{name}, column {}", number + 1) } else { name });
+    }
     let row = |(at, (&example, &label)): (usize, (&u32, &u32))| {
         let standing = |of: &[bool]| u8::from(of[at]).to_string();
         let distance = match outcomes.worst.distance[at] {

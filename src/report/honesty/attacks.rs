@@ -95,6 +95,16 @@ pub(super) fn on_what_stands(suspect: &Suspect<'_>) -> Result<Vec<Flag>> {
     Ok(flags)
 }
 
+/// How many of these examples, by their places among the suspect's, withstand stronger attacks by gradients.
+pub(super) fn withstanding(suspect: &Suspect<'_>, places: &[usize]) -> Result<usize> {
+    let mut left: Vec<u32> = places.iter().map(|&at| suspect.examples[at]).collect();
+    for (search, restarts) in &suspect.stronger {
+        let robust = robust(suspect, search.as_ref(), *restarts, &left)?;
+        left.retain(|example| robust.contains(example));
+    }
+    Ok(left.len())
+}
+
 /// Those of these examples that withstand the attack.
 fn robust(
     suspect: &Suspect<'_>,

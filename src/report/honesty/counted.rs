@@ -1,9 +1,10 @@
 //! What the evaluation's own attacks say of each other: how much those without gradients found that those with them did
-//! not.
+//! not, nor stronger ones.
 
-use super::attacks::matters;
-use super::{Flag, Kind, of};
+use super::attacks::{matters, withstanding};
+use super::{Flag, Kind, Suspect, of};
 use crate::attack::Search;
+use crate::error::Result;
 use crate::report::evaluation::{Header, Outcome, Outcomes, Part};
 
 /// Share of what stands after the attacks that use gradients from which on those without them say that more is to be
@@ -20,13 +21,18 @@ fn before<'o>(header: &Header, outcomes: &'o Outcomes, place: usize) -> &'o Outc
 }
 
 /// Examples of the evaluation that fell to attacks without gradients alone. `searches` are the header's attacks, but for
-/// the clean images.
+/// the clean images. The attacks by gradients may but have been weak: with a suspect, whose examples are the first of the
+/// evaluation's, only those of its examples count that its stronger attacks do not break either.
+///
+/// # Errors
+/// Of the device.
 pub fn counted<'s>(
     header: &Header,
     outcomes: &Outcomes,
     searches: impl Iterator<Item = &'s dyn Search>,
     kind: &str,
-) -> Option<Flag> {
+    suspect: Option<&Suspect<'_>>,
+) -> Result<Option<Flag>> {
     let asked = (1..header.attacks.len()).zip(searches);
     // Images that were made on another network are neither.
     let own = |at: usize| header.attacks[at].part == Part::Attack && header.attacks[at].from.is_none();
@@ -34,7 +40,7 @@ pub fn counted<'s>(
     let (white, black): (Vec<Asked<'_>>, Vec<Asked<'_>>) =
         asked.partition(|(_, search)| search.uses_gradients());
     if white.is_empty() || black.is_empty() {
-        return None;
+        return Ok(None);
     }
     // In a suite each goes on where the one before ended: what it broke is what stood before and does not after.
     let broke = |of: &[Asked<'_>], at: usize| {
@@ -43,32 +49,44 @@ pub fn counted<'s>(
         })
     };
     let clean = &outcomes.attacks[0].standing;
-    let stood: Vec<usize> =
-        (0..header.examples.len()).filter(|&at| clean[at] && !broke(&white, at)).collect();
-    let fell = stood.iter().filter(|&&at| broke(&black, at)).count();
-    if !matters(fell, header.examples.len()) {
-        return None;
+    let all = suspect.map_or(header.examples.len(), |suspect| suspect.examples.len());
+    let stood: Vec<usize> = (0..all).filter(|&at| clean[at] && !broke(&white, at)).collect();
+    let places: Vec<usize> = stood.iter().copied().filter(|&at| broke(&black, at)).collect();
+    let fell = match suspect {
+        Some(suspect) if matters(places.len(), all) => withstanding(suspect, &places)?,
+        _ => places.len(),
+    };
+    if !matters(fell, all) {
+        return Ok(None);
     }
     let names: Vec<&str> = black.iter().map(|&(place, _)| header.attacks[place].name.as_str()).collect();
     let much = fell as f64 > MUCH * stood.len() as f64;
-    Some(Flag {
+    let nor = match suspect {
+        Some(_) => ", and not to more steps and restarts by gradients either",
+        None => "",
+    };
+    Ok(Some(Flag {
         kind: if much { Kind::BlackBox } else { Kind::BlackBoxCounted },
         measured: format!(
-            "of {} that no attack by gradients broke, {fell} fell to {}",
-            of(stood.len(), header.examples.len(), kind),
+            "of {} that no attack by gradients broke, {fell} fell to {}{nor}",
+            of(stood.len(), all, kind),
             names.join(" and ")
         ),
-        advice: match much {
-            true => {
+        advice: match (suspect, much) {
+            (None, _) => {
+                "They are counted as broken. Either the attacks by gradients were weak, or gradients mislead here (they are \
+                 masked): --checks full says which"
+            }
+            (_, true) => {
                 "Gradients mislead here (they are masked), and a search without them finds but a part: give it more \
                  queries and restarts (--attack square-20000:restarts=3), and find what in the network hides its gradient"
             }
-            false => {
+            (_, false) => {
                 "They are counted as broken. Gradients are masked in part: a figure by gradients alone would be too high, \
                  and more queries and restarts may find more (--attack autoattack,square-20000:restarts=3)"
             }
         },
-    })
+    }))
 }
 
 /// Examples that stand after the attacks that were asked for, and fell within the same ball to those of the curves.
@@ -167,7 +185,9 @@ mod tests {
             &outcomes,
             searches.iter().map(|search| search.as_ref()),
             "test images",
+            None,
         )
+        .unwrap()
     }
 
     #[test]

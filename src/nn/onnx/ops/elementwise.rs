@@ -3,7 +3,7 @@
 use super::super::Why;
 use super::super::build::Builder;
 use super::super::call::Call;
-use super::super::constant::{Constant, broadcast};
+use super::super::constant::{Constant, Data, broadcast};
 use super::super::proto::types;
 use super::super::value::{Activation, Order, Value};
 use super::Inputs;
@@ -89,6 +89,12 @@ impl Builder<'_> {
         };
         if !(0.0..1.0).contains(&rate) {
             return Err(format!("has a rate of {rate}, but from 0 to below 1 is supported"));
+        }
+        let drops = inputs
+            .optional(2)?
+            .is_some_and(|flag| matches!(&flag.data, Data::Int(flag) if flag.contains(&1)));
+        if drops && rate > 0.0 {
+            self.training.push(self.scope().to_string());
         }
         let a = inputs.activation(0)?;
         self.apply(&[a], a.dims.clone(), a.order, move |net, x| net.dropout(x[0], rate))

@@ -108,7 +108,10 @@ impl Builder<'_> {
 
     /// By the running statistics in evaluation, by the batch's in training, however the file was exported.
     pub fn batch_norm(&mut self, call: &Call<'_>, inputs: &Inputs<'_>) -> Result<Activation, Why> {
-        call.ignore(&["momentum", "training_mode", "spatial"]);
+        call.ignore(&["momentum", "spatial"]);
+        if call.int("training_mode", 0)? != 0 {
+            self.training.push(self.scope().to_string());
+        }
         let epsilon = call.float("epsilon", 1e-5)?;
         let x = inputs.activation(0)?;
         let x = match x.rank() {
