@@ -106,8 +106,11 @@ struct Case {
 /// What was evaluated: which examples stand, and the suite of attacks with what became of each under it, where it was one.
 struct Evaluated {
     standing: Vec<bool>,
-    suite: Option<(Header, Outcomes, Vec<Box<dyn Search>>)>,
+    suite: Option<BySuite>,
 }
+
+/// What a suite was, and what it found.
+type BySuite = (Header, Outcomes, Vec<Box<dyn Search>>);
 
 impl Case {
     /// On MNIST in evaluation mode, under Linf.
