@@ -1,7 +1,7 @@
 //! The network that is evaluated: where its weights, its recipe and its data are.
 
 use super::request::Request;
-use adamant::data::{self, Data};
+use adamant::data::{self, Data, Examples};
 use adamant::nn::{Architecture, Collapsed, Mode, Onnx, Params, architectures};
 use adamant::report::evaluation::Subject;
 use adamant::train::{Recipe, method};
@@ -144,8 +144,9 @@ impl Model {
         })?;
         let name = network.name();
         let identity = name.clone();
-        let said =
-            opened(&dict).into_iter().chain(pixels(&dict, &name, &weights, recipe.is_some())).collect();
+        let images = matches!(data.test.examples, Examples::Images(_));
+        let pixels = (images && recipe.is_none()).then(|| pixels(&dict, &name, &weights)).flatten();
+        let said = opened(&dict).into_iter().chain(pixels).collect();
         Ok(Model { file, identity, name, recipe, network, params, weights, dummies, data, said })
     }
 
@@ -177,12 +178,12 @@ impl Model {
     }
 }
 
-/// What pixels a network of this name takes: normalisation is often no part of a file of weights, and then is guessed or left
-/// out. A network with a recipe was trained here, as it is.
-fn pixels(dict: &StateDict, name: &str, weights: &Weights, trained_here: bool) -> Option<String> {
+/// What pixels a network of this name takes that was trained elsewhere: normalisation is often no part of a file of weights, and
+/// then is guessed or left out.
+fn pixels(dict: &StateDict, name: &str, weights: &Weights) -> Option<String> {
     let of = |what: &str| weights.iter().find(|(name, _)| name.ends_with(what)).map(|(_, values)| values);
     match (of("normalize.mean"), of("normalize.std")) {
-        _ if trained_here || dict.tensors().any(|(name, _)| name.ends_with("normalize.mean")) => None,
+        _ if dict.tensors().any(|(name, _)| name.ends_with("normalize.mean")) => None,
         (Some(mean), Some(std)) => Some(format!(
             "note: pixels are normalised by mean {mean:?} and deviation {std:?}, the usual ones of such images: the file has none"
         )),

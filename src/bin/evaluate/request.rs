@@ -133,9 +133,11 @@ impl Request {
         let epsilon = threat.epsilon.value();
         let mut radii = match self.sweep_epsilon.as_deref() {
             // Six digits: what is meant, not what binary fractions make of it.
-            Some("") => [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0]
-                .map(|times| Rational::from((times * epsilon * 1e6).round() / 1e6))
-                .to_vec(),
+            Some("") => {
+                let radii = [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0]
+                    .map(|times| Rational::from((times * epsilon * 1e6).round() / 1e6));
+                radii.into_iter().filter(|radius| within(threat.norm, radius).is_ok()).collect()
+            }
             _ => self.swept()?,
         };
         for radius in &radii {
