@@ -24,7 +24,7 @@ pub enum Error {
     Tensor {
         /// Name of the tensor.
         name: String,
-        /// Type and shape it has, as "f32 [2x3]".
+        /// Type and shape it has, as "f32 \[2x3\]".
         have: String,
         /// What was asked for.
         want: String,

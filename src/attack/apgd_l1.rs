@@ -11,7 +11,7 @@ use crate::tape::{Purpose, Var};
 /// step size falls until the best point gets sparser, and is then reset.
 #[derive(Clone, Debug)]
 pub struct ApgdL1 {
-    /// Loss, steps and targets. Of its steps 30, 30 and 40 in a hundred are in balls of [`RADII`].
+    /// Loss, steps and targets. Of its steps 30, 30 and 40 in a hundred are in balls of three times, twice and once the radius.
     pub of: Apgd,
 }
 

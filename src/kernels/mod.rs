@@ -5,7 +5,7 @@
 //!   the lines `// #include common/y.wgsl` are replaced by those files.
 //! * Group 0. Binding 0 is `var<uniform> params: Params;`, inputs stand at 1, 2, 3, results beside
 //!   it ([`Launch::also`]) at 5 and 6, the result `out` at 7 (`read_write`), the operands of stages at 8 to 13. What an entry point really binds is read off the text.
-//! * `Params` is made by the [`params!`] macro on the host; a test holds it against the shader. With
+//! * `Params` is made by the `params!` macro on the host; a test holds it against the shader. With
 //!   [`Gpu::bakes`] the line that declares `params` becomes `const params = Params(...);`, so that divisions are by
 //!   constants and loops have known bounds. Same file, same struct. A parameter that any entry point of the file
 //!   divides by must not be 0, also for calls of the others.

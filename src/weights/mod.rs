@@ -6,8 +6,8 @@
 //!        torch.rs, pickle/
 //! ```
 //!
-//! What a file is, is told from its contents. Nothing in it is run ([`pickle`]), nothing it says of sizes is believed
-//! before it is seen ([`dict`]). Which network it is of is known by its metadata, or told from names and shapes
+//! What a file is, is told from its contents. Nothing in it is run (`pickle`), nothing it says of sizes is believed
+//! before it is seen (`dict`). Which network it is of is known by its metadata, or told from names and shapes
 //! ([`told`]).
 
 mod dict;

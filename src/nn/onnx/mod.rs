@@ -141,7 +141,7 @@ impl Onnx {
     }
 
     /// Names of the nodes that the file was exported with as in training: batch norms by the statistics of the batch, dropout
-    /// that drops. Here each does what the network that is built with it does ([`Mode`]).
+    /// that drops. Here each does what the network that is built with it does ([`crate::nn::Mode`]).
     pub fn exported_in_training(&self) -> &[String] {
         &self.training
     }

@@ -75,7 +75,7 @@ pub(super) fn row(header: &Header, attack: usize, outcomes: &Outcomes, kind: &st
 /// was on what stood before it. That what stands cannot be broken nobody can check. `progress` hears how many witnesses are done, and of how many.
 ///
 /// # Errors
-/// [`Error::Argument`] where weights or test data are not those of the log; of the CPU executor.
+/// [`crate::Error::Argument`] where weights or test data are not those of the log; of the CPU executor.
 pub fn verify(subject: &Subject<'_>, log: &Log, mut progress: impl FnMut(usize, usize)) -> Result<Verified> {
     let header = &log.header;
     let store = Store::new(&Device::reference());

@@ -2,9 +2,9 @@
 //!
 //! Defences that break attacks instead of withstanding them (Athalye, Carlini and Wagner 2018, "Obfuscated Gradients Give a
 //! False Sense of Security"; Carlini et al. 2019, "On Evaluating Adversarial Robustness"; the flags of AutoAttack) show
-//! themselves: by outputs that are not what attacks take them for ([`outputs`]), by gradients that say nothing
-//! ([`gradients`]), by images that depend on their neighbours ([`batches`]), and by attacks that ought to be weaker and are
-//! not ([`attacks`]). Each check is a file here. The costly ones look at a subset of the examples.
+//! themselves: by outputs that are not what attacks take them for (`outputs`), by gradients that say nothing
+//! (`gradients`), by images that depend on their neighbours (`batches`), and by attacks that ought to be weaker and are
+//! not (`attacks`). Each check is a file here. The costly ones look at a subset of the examples.
 
 mod attacks;
 mod batches;
