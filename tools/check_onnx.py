@@ -51,10 +51,10 @@ HOUSE = [
 
 # Networks of torchvision, with the side of their images.
 VISION = [
-    ("alexnet", 96),
+    ("alexnet", 224),
     ("resnet18", 96),
     ("resnet50", 96),
-    ("vgg11_bn", 64),
+    ("vgg11_bn", 224),
     ("mobilenet_v2", 96),
     ("mobilenet_v3_small", 96),
     ("squeezenet1_0", 96),
@@ -66,6 +66,9 @@ VISION = [
     ("googlenet", 96),
 ]
 
+
+# What torch.export writes with operators that adamant refuses, by their names: Split.
+REFUSED = ["torchvision-shufflenet_v2_x1_0"]
 
 # What their constructors need besides.
 MORE = {"googlenet": {"aux_logits": False, "init_weights": False}}
@@ -115,8 +118,18 @@ def write(folder, name, model, x, torch_model=None):
     """A file, images and what others say of them."""
     tensors = {"x": x, "y": answers(model, x)}
     if torch_model is not None:
-        v = np.random.default_rng(3).standard_normal(tensors["y"].shape).astype(np.float32)
+        random = np.random.default_rng(3)
+        v = random.standard_normal(tensors["y"].shape).astype(np.float32)
         tensors |= {"v": v, "dx": gradient(torch_model, torch.from_numpy(x), v)}
+        # At some images a unit is so near 0 that the rounding of weights into which a batch norm is folded opens or closes it,
+        # and the gradient turns: it does for PyTorch too if the image moves by as little. Those tell nothing, and are moved.
+        for _ in range(20):
+            near = (x + 1e-7 * random.standard_normal(x.shape)).astype(np.float32)
+            turned = np.abs(gradient(torch_model, torch.from_numpy(near), v) - tensors["dx"]).max()
+            if turned <= BOUND * np.abs(tensors["dx"]).max():
+                break
+            x = np.clip(x + 1e-3 * random.standard_normal(x.shape), 0, 1).astype(np.float32)
+            tensors |= {"x": x, "y": answers(model, x), "dx": gradient(torch_model, torch.from_numpy(x), v)}
     (folder / f"{name}.onnx").write_bytes(model)
     save_file(tensors, folder / f"{name}.safetensors")
 
@@ -135,6 +148,8 @@ def main():
     for name, model, image in networks(options.only):
         x = random.random((4, *image), np.float32)
         for exporter, opset in [("traced", 13), ("dynamo", 18)]:
+            if exporter == "dynamo" and name in REFUSED:
+                continue
             try:
                 made = export(model, torch.from_numpy(x), exporter == "dynamo", opset)
             except Exception as error:  # What PyTorch cannot export is none of ours.

@@ -77,8 +77,7 @@ fn read(path: &Path, part: &mut Part, class_names: &mut Option<Vec<String>>) -> 
             "says that it unpacks to {said} bytes, more than is taken (or than a file of its size can hold)"
         )));
     }
-    // A row has a picture, and a picture has bytes. (The format can say millions of times in a few bytes that a row is as the one
-    // before: 420 bytes took half a minute in a build with all checks.)
+    // A row has a picture, and a picture has bytes, though the format can say in a few of them that millions of rows are as one.
     let count: u64 = about.row_groups().iter().map(|group| group.num_rows().max(0).unsigned_abs()).sum();
     if count > length {
         return Err(refuse(format!(
