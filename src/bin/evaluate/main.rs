@@ -182,7 +182,9 @@ fn evaluate(
         );
     })?;
     let results = Results::of(&header, &outcomes, &extras, data);
-    say!("{}", results.corruptions_text());
+    if !extras.corrupted.is_empty() {
+        say!("{}", results.corruptions_text());
+    }
     extras.flags.iter().for_each(|flag| say!("{}", flag.text()));
     say!("{}", results.checks_text());
     results.write(&folder)?;
