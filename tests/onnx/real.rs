@@ -90,7 +90,7 @@ fn real_networks() {
             let off = difference(&dx, &here(&shape, &floats(&answers, "dx").1));
             // How far PyTorch's own turns where the image moves by a rounding: there a unit is as good as 0, and the file's weights,
             // into which a batch norm may have been rounded, open or close it.
-            match answers.tensor("turned").is_ok().then(|| f64::from(floats(&answers, "turned").1[0])) {
+            match answers.tensor("turned").is_ok().then(|| floats(&answers, "turned").1[0]) {
                 Some(turned) if off > SAME && off <= 2.0 * turned => {
                     println!(
                         "{name:40} gradient   {off:.1e}, where PyTorch's turns by {turned:.1e} for a rounding"
